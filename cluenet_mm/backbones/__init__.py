@@ -1,0 +1,5 @@
+"""Backbones, registered in ``cluenet_mm.registry.MODELS``."""
+
+from .cluenet import CLUENet
+
+__all__ = ["CLUENet"]

@@ -1,0 +1,191 @@
+"""The pyramid that all families share: embedding, stages, reducers, output norms."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+def resolve_arch(arch: str | dict, settings: dict[str, dict]) -> dict:
+    """Look a variant up, or check one that is given as a dict.
+
+    Args:
+        arch: Name of a row of ``settings``, or a dict with the keys of a row.
+        settings: The table of variants.
+
+    Returns:
+        A copy of the row.
+
+    Raises:
+        ValueError: If the name is unknown, or a key is missing or unknown.
+    """
+    if isinstance(arch, str):
+        if arch not in settings:
+            raise ValueError(f"unknown arch {arch!r}; choose from {sorted(settings)}")
+        return dict(settings[arch])
+    keys = set(next(iter(settings.values())))
+    if set(arch) != keys:
+        raise ValueError(
+            f"an arch dict needs exactly the keys {sorted(keys)}; "
+            f"missing {sorted(keys - set(arch))}, unknown {sorted(set(arch) - keys)}"
+        )
+    return dict(arch)
+
+
+def per_stage(value: Any, num_stages: int, name: str) -> list[tuple[int, int]]:
+    """Spread a grid option over the stages.
+
+    Args:
+        value: A side, or one entry per stage: a side or a ``(rows, columns)`` pair.
+        num_stages: Number of stages.
+        name: Name of the option, for the error.
+
+    Returns:
+        One ``(rows, columns)`` pair per stage.
+
+    Raises:
+        ValueError: If the number of entries is wrong or a count is not positive.
+    """
+    entries = [value] * num_stages if isinstance(value, int) else list(value)
+    pairs = [(v, v) if isinstance(v, int) else tuple(v) for v in entries]
+    if len(pairs) != num_stages or any(len(p) != 2 or min(p) < 1 for p in pairs):
+        raise ValueError(
+            f"{name} must be a positive int or {num_stages} entries, each a positive "
+            f"int or a (rows, columns) pair, not {value!r}"
+        )
+    return pairs
+
+
+class ClusterBackbone(BaseModule):
+    """Base class of the clustering backbones.
+
+    A family sets ``embed``, ``reducers`` and ``stages`` up through :meth:`build`; this
+    class runs them. Maps are channels-last inside and ``(B, C, h, w)`` outside.
+    Stages and norms behind the last output are not built, so that distributed
+    training meets no unused parameter.
+
+    Args:
+        num_stages: Stages of the full pyramid.
+        out_indices: Stages to return, an int or a sequence; negative ones count from
+            the end.
+        frozen_stages: -1 freezes nothing; ``k >= 0`` freezes the embedding and the
+            first ``k`` stages with their reducers and norms.
+        with_cp: Whether blocks recompute their activations in the backward pass.
+        init_cfg: Initialisation config of MMEngine.
+
+    Raises:
+        ValueError: If ``out_indices`` or ``frozen_stages`` is out of range.
+    """
+
+    def __init__(
+        self,
+        num_stages: int,
+        out_indices: int | Sequence[int],
+        frozen_stages: int,
+        with_cp: bool,
+        init_cfg: dict | list[dict] | None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        indices = [out_indices] if isinstance(out_indices, int) else list(out_indices)
+        if not indices or any(not -num_stages <= i < num_stages for i in indices):
+            raise ValueError(
+                f"out_indices must name stages in [-{num_stages}, {num_stages}), "
+                f"not {out_indices!r}"
+            )
+        self.out_indices = tuple(sorted({i % num_stages for i in indices}))
+        self.num_stages = self.out_indices[-1] + 1
+        if not -1 <= frozen_stages <= self.num_stages:
+            raise ValueError(
+                f"frozen_stages must be in [-1, {self.num_stages}], not {frozen_stages}"
+            )
+        self.frozen_stages = frozen_stages
+        self.with_cp = with_cp
+
+    def build(
+        self,
+        embed: nn.Module,
+        reducers: Sequence[nn.Module],
+        stages: Sequence[Sequence[nn.Module]],
+        norms: Sequence[nn.Module],
+    ) -> None:
+        """Register the parts, each given for the first ``num_stages`` stages.
+
+        Args:
+            embed: Image ``(B, 3, H, W)`` to points ``(B, h, w, C)``.
+            reducers: ``num_stages - 1`` modules, each in front of a stage.
+            stages: Blocks of each stage: ``block(x, state) -> (x, state)``, where the
+                state of a stage begins as ``None``.
+            norms: One output norm per entry of ``out_indices``.
+        """
+        self.embed = embed
+        self.reducers = nn.ModuleList(reducers)
+        self.stages = nn.ModuleList(nn.ModuleList(blocks) for blocks in stages)
+        for i, norm in zip(self.out_indices, norms, strict=True):
+            self.add_module(f"norm{i}", norm)
+        self._freeze()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Run the pyramid.
+
+        Args:
+            image: ``(B, 3, H, W)``, floating point, normalised.
+
+        Returns:
+            Normalised maps ``(B, C_i, h_i, w_i)`` of the stages in ``out_indices``, in
+            ascending order; ``channels_last`` in memory.
+        """
+        x = self.embed(image)
+        outputs = []
+        for i, stage in enumerate(self.stages):
+            if i > 0:
+                x = self.reducers[i - 1](x)
+            state = None
+            for block in stage:
+                if self.with_cp and torch.is_grad_enabled():
+                    x, state = checkpoint(block, x, state, use_reentrant=False)
+                else:
+                    x, state = block(x, state)
+            if i in self.out_indices:
+                outputs.append(getattr(self, f"norm{i}")(x).permute(0, 3, 1, 2))
+        return tuple(outputs)
+
+    def train(self, mode: bool = True) -> "ClusterBackbone":
+        """Set the mode; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        self._freeze()
+        return self
+
+    def _freeze(self) -> None:
+        if self.frozen_stages < 0:
+            return
+        frozen = [self.embed]
+        for i in range(self.frozen_stages):
+            frozen.append(self.stages[i])
+            if i > 0:
+                frozen.append(self.reducers[i - 1])
+            if i in self.out_indices:
+                frozen.append(getattr(self, f"norm{i}"))
+        for module in frozen:
+            module.eval()
+            module.requires_grad_(False)
+
+
+def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
+    """Stochastic-depth rates that grow linearly with the block's index.
+
+    Args:
+        rate: Rate of the last block, in [0, 1).
+        depths: Blocks per stage.
+
+    Returns:
+        The rate of every block of every stage.
+    """
+    last = max(sum(depths) - 1, 1)
+    rates, first = [], 0
+    for depth in depths:
+        rates.append([rate * (first + j) / last for j in range(depth)])
+        first += depth
+    return rates

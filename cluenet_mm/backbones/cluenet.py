@@ -1,0 +1,309 @@
+"""CLUENet: clustering attention that can be looked at.
+
+"CLUENet: Cluster Attention Makes Neural Networks Have Eyes" (AAAI 2026, arXiv
+2512.06345); release 52KunKun/CLUENet (MIT). The mathematics is the release's.
+Deliberate differences, none of which changes a result beyond rounding:
+
+* Attention runs in the precision of the input through
+  ``scaled_dot_product_attention``; the release always casts to fp16 for FlashAttention.
+* An assignment is an index and one similarity per point, not a table. The arg-max
+  is taken of ``sim_alpha * cos`` instead of its sigmoid, which is monotone but
+  saturates.
+* Centres are pooled before the 1x1 projections instead of after them: both are
+  linear, and the projection of few centres is cheaper than the pooling of two wide maps.
+* Maps are channels-last, so 1x1 convolutions are Linear layers.
+* Odd maps are pooled to the ceiling of half their size (the release fails on them).
+* The release does not say how the gate starts; here like a Linear layer.
+"""
+
+from collections.abc import Sequence
+from math import log, sqrt
+
+import torch
+from mmcv.cnn.bricks import DropPath
+from torch import Tensor, nn
+
+from ..layers import (
+    ConvMLP,
+    HardAssignment,
+    HeadGate,
+    ImprovedClusterPool,
+    PointEmbedding,
+    PointwiseConv,
+)
+from ..ops import Assignment, dispatch, grid_centers, soft_aggregate, unit
+from ..registry import MODELS
+from .base import ClusterBackbone, drop_path_rates, per_stage, resolve_arch
+
+INITIAL_TEMPERATURE = 2.13
+
+
+class ClusterAttention(nn.Module):
+    """Mixer of CLUENet: aggregate to centres (GSFA), gate, dispatch to points (HSFD).
+
+    Args:
+        channels: Channels ``C`` of the map.
+        num_heads: Number of heads ``G``.
+        head_dims: Width ``D`` of a head.
+        cluster_grid: Rows and columns of centres; ``M`` is their product.
+        min_temperature: Lower bound of the temperature.
+        assigns: Whether the block computes the assignment of its stage (the first
+            does) or reuses it.
+        impl: Implementation of the assignment.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_heads: int,
+        head_dims: int,
+        cluster_grid: tuple[int, int],
+        min_temperature: float,
+        assigns: bool,
+        impl: str,
+    ) -> None:
+        super().__init__()
+        inner = num_heads * head_dims
+        self.num_heads = num_heads
+        self.cluster_grid = cluster_grid
+        self.log_min_temperature = log(min_temperature)
+        self.key = PointwiseConv(channels, inner)
+        self.value = PointwiseConv(channels, inner)
+        self.attn_alpha = nn.Parameter(torch.tensor(log(INITIAL_TEMPERATURE)))
+        self.gate = HeadGate(num_heads, head_dims)
+        self.proj = PointwiseConv(inner, channels)
+        self.assigns = assigns
+        if assigns:
+            self.query = nn.Linear(inner, inner)
+            self.sim_alpha = nn.Parameter(torch.ones(1))
+            self.sim_beta = nn.Parameter(torch.zeros(1))
+            self.assignment = HardAssignment(impl=impl)
+
+    def forward(self, x: Tensor, shared: Assignment | None) -> tuple[Tensor, Assignment]:
+        """Mix a map.
+
+        Args:
+            x: ``(B, H, W, C)``.
+            shared: The stage's assignment, ``None`` in its first block: index and
+                sigmoid similarity ``(B, G, H * W)``.
+
+        Returns:
+            Mixed map ``(B, H, W, C)`` and the assignment that was used.
+        """
+        height, width = x.shape[1:3]
+        pooled = grid_centers(x, self.cluster_grid)  # (B, M, C)
+        x = x.flatten(1, 2)  # (B, N, C)
+        keys = unit(self._split(self.key(x)))  # (B, G, N, D)
+        values = self._split(self.value(x))
+        pooled_keys = self._split(self.key(pooled))  # (B, G, M, D)
+        pooled_values = self._split(self.value(pooled))
+
+        temperature = self.attn_alpha.clamp(min=self.log_min_temperature).exp()
+        centers = soft_aggregate(pooled_keys, keys, values, temperature)
+        centers = self.gate(centers, pooled_values)
+        if self.assigns:
+            shared = self._assign(keys, centers)
+
+        out = dispatch(centers, shared.index) * shared.similarity.unsqueeze(-1)
+        out = self.proj(out.transpose(1, 2).flatten(2))  # (B, N, C)
+        return out.unflatten(1, (height, width)), shared
+
+    def _split(self, x: Tensor) -> Tensor:
+        """Heads of tokens: ``(B, N, G * D)`` to a view ``(B, G, N, D)``."""
+        return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+
+    def _assign(self, keys: Tensor, centers: Tensor) -> Assignment:
+        """Assign every point by the similarity ``sigmoid(beta + alpha * cos)``."""
+        queries = self._split(self.query(centers.transpose(1, 2).flatten(2)))
+        # A negative alpha makes the smallest cosine the most similar: mirrored
+        # centres turn it into the largest one.
+        sign = torch.where(self.sim_alpha < 0, -1.0, 1.0)
+        index, cosine = self.assignment(keys, queries * sign)
+        scale = self.sim_alpha * sign
+        return Assignment(index, torch.sigmoid(self.sim_beta + scale * cosine))
+
+
+class CLUENetBlock(nn.Module):
+    """Residual block: cluster attention, then an MLP with a depth-wise convolution.
+
+    Args:
+        mixer: The cluster attention.
+        channels: Channels ``C``.
+        mlp_ratio: Hidden channels of the MLP over ``C``.
+        drop_rate: Dropout probability in the MLP.
+        drop_path_rate: Stochastic-depth rate of both branches.
+    """
+
+    def __init__(
+        self,
+        mixer: ClusterAttention,
+        channels: int,
+        mlp_ratio: int,
+        drop_rate: float,
+        drop_path_rate: float,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels)
+        self.mixer = mixer
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = ConvMLP(channels, mlp_ratio * channels, drop_rate)
+        self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
+
+    def forward(self, x: Tensor, shared: Assignment | None) -> tuple[Tensor, Assignment]:
+        """Map ``(B, H, W, C)`` to the same shape, and pass the assignment on."""
+        mixed, shared = self.mixer(self.norm1(x), shared)
+        x = x + self.drop_path(mixed)
+        return x + self.drop_path(self.mlp(self.norm2(x))), shared
+
+
+@MODELS.register_module()
+class CLUENet(ClusterBackbone):
+    """CLUENet backbone for classification, detection and segmentation.
+
+    Args:
+        arch: Variant: ``micro_cifar`` (for 32 px), ``micro``, ``tiny``, ``small``,
+            ``base``, or a dict with the keys of a row of ``arch_settings``.
+        cluster_grids: Centres per stage and head, as rows and columns: an int for
+            squares in all stages, or one int or pair per stage. They are no weights and
+            may change after training. The paper takes 4 for 32 px and 7 for 224 px.
+        in_channels: Channels of the image.
+        out_indices: Stages to return; negative ones count from the end.
+        frozen_stages: -1 freezes nothing, ``k`` the embedding and ``k`` stages.
+        drop_rate: Dropout probability in the MLPs.
+        drop_path_rate: Stochastic-depth rate of the last block.
+        min_temperature: Lower bound of the attention's temperature.
+        with_cp: Whether to trade time for memory by activation checkpointing.
+        impl: Implementation of the assignment, one of
+            ``cluenet_mm.ops.IMPLEMENTATIONS``.
+        init_cfg: Initialisation config; ``None`` initialises as the release does.
+
+    Raises:
+        ValueError: If an option is unknown or out of range.
+
+    Example:
+        >>> model = CLUENet("tiny", out_indices=(0, 1, 2, 3))
+        >>> [tuple(f.shape) for f in model(torch.rand(1, 3, 64, 96))]
+        [(1, 32, 16, 24), (1, 64, 8, 12), (1, 196, 4, 6), (1, 320, 2, 3)]
+    """
+
+    arch_settings = {
+        "micro_cifar": {
+            "depths": (2, 2, 2, 2),
+            "embed_dims": (32, 64, 160, 256),
+            "mlp_ratios": (8, 8, 4, 4),
+            "num_heads": (1, 2, 5, 8),
+            "head_dims": 32,
+            "patch": (3, 1, 1),
+            "pool_norm": True,
+        },
+        "micro": {
+            "depths": (2, 2, 2, 2),
+            "embed_dims": (32, 64, 160, 256),
+            "mlp_ratios": (8, 8, 4, 4),
+            "num_heads": (1, 2, 5, 8),
+            "head_dims": 32,
+            "patch": (4, 4, 0),
+            "pool_norm": True,
+        },
+        "tiny": {
+            "depths": (3, 4, 5, 2),
+            "embed_dims": (32, 64, 196, 320),
+            "mlp_ratios": (8, 8, 4, 4),
+            "num_heads": (4, 4, 8, 8),
+            "head_dims": 24,
+            "patch": (4, 4, 0),
+            "pool_norm": False,
+        },
+        "small": {
+            "depths": (2, 2, 6, 2),
+            "embed_dims": (64, 128, 320, 512),
+            "mlp_ratios": (8, 8, 4, 4),
+            "num_heads": (4, 4, 8, 8),
+            "head_dims": 32,
+            "patch": (4, 4, 0),
+            "pool_norm": False,
+        },
+        "base": {
+            "depths": (4, 4, 12, 4),
+            "embed_dims": (64, 128, 320, 512),
+            "mlp_ratios": (8, 8, 4, 4),
+            "num_heads": (6, 6, 12, 12),
+            "head_dims": 32,
+            "patch": (4, 4, 0),
+            "pool_norm": False,
+        },
+    }
+
+    def __init__(
+        self,
+        arch: str | dict = "tiny",
+        cluster_grids: int | Sequence[int | tuple[int, int]] = 7,
+        in_channels: int = 3,
+        out_indices: int | Sequence[int] = -1,
+        frozen_stages: int = -1,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        min_temperature: float = 1e-4,
+        with_cp: bool = False,
+        impl: str = "auto",
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        row = resolve_arch(arch, self.arch_settings)
+        depths, dims = row["depths"], row["embed_dims"]
+        grids = per_stage(cluster_grids, len(depths), "cluster_grids")
+        rates = drop_path_rates(drop_path_rate, depths)
+        super().__init__(len(depths), out_indices, frozen_stages, with_cp, init_cfg)
+
+        def block(stage: int, depth: int) -> CLUENetBlock:
+            mixer = ClusterAttention(
+                dims[stage],
+                row["num_heads"][stage],
+                row["head_dims"],
+                grids[stage],
+                min_temperature,
+                assigns=depth == 0,
+                impl=impl,
+            )
+            return CLUENetBlock(
+                mixer,
+                dims[stage],
+                row["mlp_ratios"][stage],
+                drop_rate,
+                rates[stage][depth],
+            )
+
+        stages = range(self.num_stages)
+        self.build(
+            embed=PointEmbedding(in_channels, dims[0], row["patch"]),
+            reducers=[
+                ImprovedClusterPool(dims[i], dims[i + 1], row["pool_norm"], impl)
+                for i in stages[:-1]
+            ],
+            stages=[[block(i, j) for j in range(depths[i])] for i in stages],
+            norms=[nn.LayerNorm(dims[i]) for i in self.out_indices],
+        )
+
+    def init_weights(self) -> None:
+        """Initialise as the release does, then as ``init_cfg`` says.
+
+        Linear layers from a truncated normal of deviation 0.02; convolutions, 1x1
+        ones included, from N(0, sqrt(2 / fan_out)) with
+        ``fan_out = kernel area * out_channels / groups``; biases zero.
+        """
+        if not self.is_init:
+            self.apply(_init_like_release)
+        super().init_weights()
+
+
+def _init_like_release(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        area = module.kernel_size[0] * module.kernel_size[1]
+        fan_out = area * module.out_channels // module.groups
+        nn.init.normal_(module.weight, std=sqrt(2 / fan_out))
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, PointwiseConv):
+        nn.init.normal_(module.weight, std=sqrt(2 / module.out_features))
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,39 @@
+"""The hard assignment as a module."""
+
+from torch import Tensor, nn
+
+from ..ops import IMPLEMENTATIONS, Assignment, assign, nearest
+
+
+class HardAssignment(nn.Module):
+    """Nearest centre of every point by cosine similarity.
+
+    It has no parameters. It is a module so that a forward hook can watch every
+    assignment of a network: the hook sees points, centres and the
+    :class:`~cluenet_mm.ops.Assignment`, and costs nothing when there is none.
+
+    Args:
+        with_similarity: Whether the winner's cosine is wanted; where it is not, the
+            assignment passes no gradient and ``similarity`` is ``None``.
+        impl: Implementation, one of ``cluenet_mm.ops.IMPLEMENTATIONS``.
+    """
+
+    def __init__(self, with_similarity: bool = True, impl: str = "auto") -> None:
+        super().__init__()
+        if impl not in IMPLEMENTATIONS:
+            raise ValueError(f"impl must be one of {IMPLEMENTATIONS}, not {impl!r}")
+        self.with_similarity = with_similarity
+        self.impl = impl
+
+    def forward(self, points: Tensor, centers: Tensor) -> Assignment:
+        """Assign points ``(B, G, N, D)`` to centres ``(B, G, M, D)``.
+
+        Where the similarity is wanted, the points must have unit length.
+        """
+        if not self.with_similarity:
+            return Assignment(nearest(points, centers, impl=self.impl), None)
+        return assign(points, centers, unit_points=True, impl=self.impl)
+
+    def extra_repr(self) -> str:
+        """Options shown by ``print(model)``."""
+        return f"with_similarity={self.with_similarity}, impl={self.impl!r}"

@@ -1,0 +1,33 @@
+"""Convolutions on channels-last maps."""
+
+from torch import Tensor, nn
+
+
+class PointwiseConv(nn.Linear):
+    """1x1 convolution of a channels-last map.
+
+    A Linear by its arithmetic and by the shape of its weight ``(out, in)``; a class
+    of its own because the releases store and initialise it as a convolution.
+    """
+
+
+class SpatialConv(nn.Conv2d):
+    """2-D convolution from a channels-last map to a channels-last map.
+
+    The arguments are those of :class:`torch.nn.Conv2d`.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve ``(B, H, W, C)`` to ``(B, H', W', C')``."""
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class DepthwiseConv(SpatialConv):
+    """3x3 depth-wise convolution of a channels-last map, same size, with bias.
+
+    Args:
+        channels: Number of channels ``C``.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 3, padding=1, groups=channels)

@@ -1,0 +1,54 @@
+"""From an image to points: coordinates, strided convolution, position encoding."""
+
+import torch
+from torch import Tensor, nn
+
+from ..ops import coordinates
+from .convolution import DepthwiseConv
+
+
+class PointEmbedding(nn.Module):
+    """Embedding of CLUENet: ``x + dwconv(x)`` of ``norm(conv([image, coordinates]))``.
+
+    Args:
+        in_channels: Channels of the image.
+        embed_dims: Channels ``C`` of the points.
+        patch: Kernel size, stride and padding of the convolution.
+    """
+
+    def __init__(
+        self, in_channels: int, embed_dims: int, patch: tuple[int, int, int]
+    ) -> None:
+        super().__init__()
+        kernel_size, stride, padding = patch
+        self.min_size = kernel_size - 2 * padding
+        self.projection = nn.Conv2d(
+            in_channels + 2, embed_dims, kernel_size, stride, padding
+        )
+        self.norm = nn.LayerNorm(embed_dims)
+        self.position = DepthwiseConv(embed_dims)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Embed an image.
+
+        Args:
+            image: ``(B, in_channels, H, W)``, floating point, normalised.
+
+        Returns:
+            ``(B, h, w, C)``; rows and columns that do not fill a patch are dropped,
+            as a convolution without padding does.
+
+        Raises:
+            ValueError: If a side of the image is smaller than one patch.
+        """
+        batch, _, height, width = image.shape
+        if min(height, width) < self.min_size:
+            raise ValueError(
+                f"an image of {height} x {width} pixels is smaller than one "
+                f"{self.min_size} x {self.min_size} patch; resize or pad it"
+            )
+        grid = coordinates(height, width, dtype=image.dtype, device=image.device)
+        points = torch.cat([image, grid.expand(batch, -1, -1, -1)], dim=1)
+        points = points.contiguous(memory_format=torch.channels_last)
+        x = self.norm(self.projection(points).permute(0, 2, 3, 1))
+        return x + self.position(x)

@@ -1,0 +1,30 @@
+"""The feed-forward part of a block."""
+
+from torch import Tensor, nn
+
+from .convolution import DepthwiseConv
+
+
+class ConvMLP(nn.Module):
+    """Linear, depth-wise 3x3, GELU, Linear: an MLP that sees its neighbours.
+
+    Args:
+        channels: Input and output channels ``C``.
+        hidden_channels: Channels between the two Linear layers.
+        drop_rate: Dropout probability after GELU and after the last layer.
+    """
+
+    def __init__(
+        self, channels: int, hidden_channels: int, drop_rate: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels, hidden_channels)
+        self.conv = DepthwiseConv(hidden_channels)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden_channels, channels)
+        self.drop = nn.Dropout(drop_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, H, W, C)`` to the same shape."""
+        x = self.drop(self.act(self.conv(self.fc1(x))))
+        return self.drop(self.fc2(x))

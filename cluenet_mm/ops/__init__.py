@@ -1,0 +1,30 @@
+"""The clustering primitives: plain tensors in, plain tensors out.
+
+Every tensor of points or centres is ``(B, G, N, D)``: ``B`` images (or regions
+of images), ``G`` heads, ``N`` points (or ``M`` centres) of width ``D``. Only the
+last dimension has to be contiguous, so heads may be strided views of a
+``(B, N, G * D)`` token map and no copy is made to split them.
+
+* :func:`assign`, :func:`nearest`: which centre is nearest to each point.
+* :func:`soft_aggregate`, :func:`hard_aggregate`: points to centres.
+* :func:`dispatch`: centres back to points.
+* :func:`grid_centers`, :func:`coordinates`: centres and coordinates of a map.
+"""
+
+from .aggregate import hard_aggregate, soft_aggregate
+from .assign import IMPLEMENTATIONS, Assignment, assign, nearest, unit
+from .dispatch import dispatch
+from .regions import coordinates, grid_centers
+
+__all__ = [
+    "IMPLEMENTATIONS",
+    "Assignment",
+    "assign",
+    "coordinates",
+    "dispatch",
+    "grid_centers",
+    "hard_aggregate",
+    "nearest",
+    "soft_aggregate",
+    "unit",
+]

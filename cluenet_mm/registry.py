@@ -1,0 +1,34 @@
+"""Child registries of the ``cluenet_mm`` scope.
+
+Each registry is a child of MMEngine's root of the same kind, so that
+``type='cluenet_mm.CLUENet'`` is found from the scope of mmpretrain, mmdet or
+mmseg: MMEngine imports ``cluenet_mm.registry`` on the first such name, and the
+``locations`` below are imported when something is looked up in them. Nothing
+else has to be imported by the user.
+"""
+
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
+from mmengine.registry import Registry
+
+__all__ = ["DATASETS", "HOOKS", "MODELS", "OPTIM_WRAPPERS"]
+
+SCOPE = "cluenet_mm"
+
+MODELS = Registry(
+    "model", parent=MMENGINE_MODELS, scope=SCOPE, locations=["cluenet_mm.backbones"]
+)
+DATASETS = Registry(
+    "dataset", parent=MMENGINE_DATASETS, scope=SCOPE, locations=["cluenet_mm.datasets"]
+)
+HOOKS = Registry(
+    "hook", parent=MMENGINE_HOOKS, scope=SCOPE, locations=["cluenet_mm.engine"]
+)
+OPTIM_WRAPPERS = Registry(
+    "optimizer wrapper",
+    parent=MMENGINE_OPTIM_WRAPPERS,
+    scope=SCOPE,
+    locations=["cluenet_mm.engine"],
+)
