@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .backbones import CLUENet
 from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
-_NOT_LISTED = 6
+_SHOWN = 6
 
 
 class Family(NamedTuple):
@@ -150,8 +150,8 @@ def _variant(backbone: type[nn.Module], arch: dict) -> str | dict:
 
 def _raise_if_any(what: str, names: set[str] | list[str]) -> None:
     if names:
-        shown = ", ".join(sorted(names)[:_NOT_LISTED])
-        more = f" and {len(names) - _NOT_LISTED} more" if len(names) > _NOT_LISTED else ""
+        shown = ", ".join(sorted(names)[:_SHOWN])
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         raise CheckpointError(
             f"the checkpoint does not fit: {what}: {shown}{more}; check that it is a "
             "classification checkpoint of the family that --arch names"

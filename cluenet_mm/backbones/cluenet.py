@@ -10,7 +10,7 @@ Deliberate differences, none of which changes a result beyond rounding:
   is taken of ``sim_alpha * cos`` instead of its sigmoid, which is monotone but
   saturates.
 * Centres are pooled before the 1x1 projections instead of after them: both are
-  linear, and the projection of few centres is cheaper than the pooling of two wide maps.
+  linear, and projecting few centres is cheaper than pooling two wide maps.
 * Maps are channels-last, so 1x1 convolutions are Linear layers.
 * Odd maps are pooled to the ceiling of half their size (the release fails on them).
 * The release does not say how the gate starts; here like a Linear layer.
@@ -18,6 +18,7 @@ Deliberate differences, none of which changes a result beyond rounding:
 
 from collections.abc import Sequence
 from math import log, sqrt
+from typing import ClassVar
 
 import torch
 from mmcv.cnn.bricks import DropPath
@@ -79,7 +80,9 @@ class ClusterAttention(nn.Module):
             self.sim_beta = nn.Parameter(torch.zeros(1))
             self.assignment = HardAssignment(impl=impl)
 
-    def forward(self, x: Tensor, shared: Assignment | None) -> tuple[Tensor, Assignment]:
+    def forward(
+        self, x: Tensor, shared: Assignment | None
+    ) -> tuple[Tensor, Assignment]:
         """Mix a map.
 
         Args:
@@ -149,7 +152,9 @@ class CLUENetBlock(nn.Module):
         self.mlp = ConvMLP(channels, mlp_ratio * channels, drop_rate)
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
 
-    def forward(self, x: Tensor, shared: Assignment | None) -> tuple[Tensor, Assignment]:
+    def forward(
+        self, x: Tensor, shared: Assignment | None
+    ) -> tuple[Tensor, Assignment]:
         """Map ``(B, H, W, C)`` to the same shape, and pass the assignment on."""
         mixed, shared = self.mixer(self.norm1(x), shared)
         x = x + self.drop_path(mixed)
@@ -186,7 +191,7 @@ class CLUENet(ClusterBackbone):
         [(1, 32, 16, 24), (1, 64, 8, 12), (1, 196, 4, 6), (1, 320, 2, 3)]
     """
 
-    arch_settings = {
+    arch_settings: ClassVar[dict[str, dict]] = {
         "micro_cifar": {
             "depths": (2, 2, 2, 2),
             "embed_dims": (32, 64, 160, 256),

@@ -1,6 +1,7 @@
 """Handwritten digits that come with scikit-learn: a data set without a download."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -21,8 +22,8 @@ class Digits(BaseDataset):
     """1,797 handwritten digits as 32 x 32 RGB images in memory.
 
     The 8 x 8 images of the "Optical Recognition of Handwritten Digits" set (UCI, CC
-    BY 4.0) as scikit-learn bundles it, enlarged with bicubic interpolation. One fifth of
-    every class, drawn with a fixed seed, is for validation: 1,437 train, 360 val.
+    BY 4.0) as scikit-learn bundles it, enlarged with bicubic interpolation. One fifth
+    of every class, drawn with a fixed seed, is for validation: 1,437 train, 360 val.
 
     Args:
         split: ``"train"`` or ``"val"``.
@@ -35,7 +36,7 @@ class Digits(BaseDataset):
         ValueError: If the split is unknown.
     """
 
-    METAINFO = {"classes": tuple("0123456789")}  # noqa: RUF012 (read by the base class)
+    METAINFO: ClassVar[dict] = {"classes": tuple("0123456789")}
 
     def __init__(
         self,

@@ -73,7 +73,9 @@ class MiniImageNet(BaseDataset):
         for label, wordnet_id in enumerate(sorted(self._members)):
             for name in split_class(self._members[wordnet_id], self.split):
                 data_list.append({"img_path": str(images / name), "gt_label": label})
-        missing = [s["img_path"] for s in data_list if not Path(s["img_path"]).is_file()]
+        missing = [
+            s["img_path"] for s in data_list if not Path(s["img_path"]).is_file()
+        ]
         if missing:
             raise FileNotFoundError(
                 f"{len(missing)} of {len(data_list)} images are missing, the first is "
@@ -104,15 +106,15 @@ def _read_members(root: Path) -> dict[str, list[str]]:
     members = defaultdict(list)
     for file in (root / name for name in CSV_FILES):
         if not file.is_file():
-            raise FileNotFoundError(
-                f"{file} is missing; {LAYOUT.format(root=root)}"
-            )
+            raise FileNotFoundError(f"{file} is missing; {LAYOUT.format(root=root)}")
         with file.open(newline="") as stream:
             reader = csv.DictReader(stream)
             if not {"filename", "label"} <= set(reader.fieldnames or ()):
                 raise ValueError(f"{file} must have the columns filename,label")
             for row in reader:
                 if not row["filename"] or not row["label"]:
-                    raise ValueError(f"{file}, line {reader.line_num}: a field is empty")
+                    raise ValueError(
+                        f"{file}, line {reader.line_num}: a field is empty"
+                    )
                 members[row["label"]].append(row["filename"])
     return members

@@ -15,7 +15,9 @@ def flat_index(index: Tensor, num_centers: int) -> Tensor:
         ``(B, G, N)`` int64 in ``[0, B * G * M)``.
     """
     batch, heads, _ = index.shape
-    first = torch.arange(0, batch * heads * num_centers, num_centers, device=index.device)
+    first = torch.arange(
+        0, batch * heads * num_centers, num_centers, device=index.device
+    )
     return index + first.view(batch, heads, 1)
 
 

@@ -1,4 +1,4 @@
-# A small CLUENet on scikit-learn's handwritten digits: the quick start, minutes on a CPU.
+# A small CLUENet on scikit-learn's handwritten digits: a minute on a CPU.
 _base_ = [
     "../_base_/models/cluenet_cls.py",
     "../_base_/datasets/digits.py",

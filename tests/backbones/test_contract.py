@@ -1,0 +1,209 @@
+"""What every backbone of the project owes its users."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from cluenet_mm.backbones import CLUENet
+
+SMALL = {
+    CLUENet: {
+        "arch": {
+            "depths": (1, 2, 1, 1),
+            "embed_dims": (8, 12, 16, 20),
+            "mlp_ratios": (2, 2, 2, 2),
+            "num_heads": (1, 2, 2, 4),
+            "head_dims": 4,
+            "patch": (4, 4, 0),
+            "pool_norm": True,
+        },
+        "cluster_grids": (3, 3, 2, 2),
+    }
+}
+families = pytest.mark.parametrize("family", SMALL, ids=lambda f: f.__name__)
+
+
+def build(family, **options):
+    torch.manual_seed(0)
+    return family(**{**SMALL[family], **options})
+
+
+@families
+@pytest.mark.parametrize("size", [(64, 64), (37, 91), (4, 4), (5, 130), (33, 4)])
+def test_any_size_gives_a_pyramid(family, size):
+    outs = build(family, out_indices=(0, 1, 2, 3))(torch.randn(2, 3, *size))
+    assert isinstance(outs, tuple)
+    height, width = size[0] // 4, size[1] // 4
+    for out, dims in zip(outs, (8, 12, 16, 20), strict=True):
+        assert out.shape == (2, dims, height, width)
+        assert out.isfinite().all()
+        height, width = -(-height // 2), -(-width // 2)
+
+
+@families
+def test_too_small_an_image_is_named(family):
+    with pytest.raises(ValueError, match="3 x 40 pixels is smaller"):
+        build(family)(torch.randn(1, 3, 3, 40))
+
+
+@families
+@pytest.mark.parametrize(
+    ("out_indices", "stages"),
+    [(3, [3]), (-1, [3]), ((0, 2), [0, 2]), ([-4, -1], [0, 3]), ([2, 1], [1, 2])],
+)
+def test_out_indices(family, out_indices, stages):
+    given = copy.copy(out_indices)
+    model = build(family, out_indices=out_indices)
+    assert out_indices == given
+    image = torch.randn(1, 3, 32, 48)
+    everything = build(family, out_indices=range(4))
+    everything.load_state_dict(model.state_dict(), strict=False)
+    outs = model.eval()(image)
+    assert [out.size(1) for out in outs] == [(8, 12, 16, 20)[i] for i in stages]
+    expected = everything.eval()(image)
+    for out, stage in zip(outs, stages, strict=True):
+        torch.testing.assert_close(out, expected[stage])
+
+
+@families
+def test_unused_parts_are_not_built(family):
+    model = build(family, out_indices=(0, 1))
+    sum(out.sum() for out in model(torch.randn(2, 3, 32, 32))).backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+
+@families
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"out_indices": 4},
+        {"out_indices": (-5,)},
+        {"out_indices": ()},
+        {"frozen_stages": 5},
+        {"frozen_stages": -2},
+        {"arch": "huge"},
+        {"arch": {"depths": (1,)}},
+        {"impl": "dense"},
+    ],
+)
+def test_bad_options_are_errors(family, options):
+    with pytest.raises(ValueError, match=r"\w"):
+        build(family, **options)
+
+
+@families
+def test_an_unknown_option_is_an_error(family):
+    with pytest.raises(TypeError, match="fork_feat"):
+        build(family, fork_feat=True)
+
+
+@families
+@pytest.mark.parametrize("frozen_stages", [-1, 0, 2, 4])
+def test_frozen_stages(family, frozen_stages):
+    model = build(family, frozen_stages=frozen_stages, out_indices=(0, 1, 2, 3))
+    assert model.train() is model
+    prefixes = [] if frozen_stages < 0 else ["embed."]
+    for i in range(max(frozen_stages, 0)):
+        prefixes += [f"stages.{i}.", f"norm{i}."]
+        if i:
+            prefixes.append(f"reducers.{i - 1}.")
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad != name.startswith(tuple(prefixes)), name
+    for name, module in model.named_modules():
+        if name and not isinstance(module, nn.ModuleList):
+            assert module.training != f"{name}.".startswith(tuple(prefixes)), name
+
+
+@families
+def test_checkpointing_saves_memory_and_changes_nothing(family):
+    image = torch.randn(2, 3, 64, 64)
+    grads, saved = [], []
+    for with_cp in (False, True):
+        model = build(family, with_cp=with_cp, drop_path_rate=0.3).train()
+        kept = 0
+
+        def pack(x):
+            nonlocal kept
+            kept += x.numel()
+            return x
+
+        torch.manual_seed(1)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            loss = model(image)[0].square().mean()
+        saved.append(kept)
+        loss.backward()
+        grads.append({n: p.grad for n, p in model.named_parameters()})
+    torch.testing.assert_close(grads[0], grads[1])
+    assert saved[1] < 0.5 * saved[0]
+
+
+@families
+def test_images_of_a_batch_do_not_meet(family):
+    model = build(family).eval()
+    images = torch.randn(3, 3, 40, 36)
+    together = model(images)[0]
+    for i in range(3):
+        torch.testing.assert_close(together[i : i + 1], model(images[i : i + 1])[0])
+
+
+@families
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_trains(family, dtype):
+    model = build(family)
+    model.init_weights()
+    with torch.autocast("cpu", dtype=dtype):
+        out = model(torch.randn(2, 3, 64, 48))[0]
+    out.float().square().mean().backward()
+    assert out.dtype == dtype
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@families
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_stays_close(family, dtype):
+    # One cluster and no pooling: with more, rounding moves points between clusters.
+    model = build(family, cluster_grids=1, out_indices=0)
+    model.init_weights()
+    image = torch.randn(2, 3, 64, 48)
+    exact = model(image)[0]
+    with torch.autocast("cpu", dtype=dtype):
+        out = model(image)[0].float()
+    error = (out - exact).square().mean().sqrt() / exact.square().mean().sqrt()
+    assert error < 8 * torch.finfo(dtype).eps
+
+
+@families
+@pytest.mark.parametrize("impl", ["naive", "chunked"])
+def test_every_implementation_trains_alike(family, impl):
+    image = torch.randn(2, 3, 40, 56, dtype=torch.float64)
+    results = []
+    for name in (impl, "auto"):
+        model = build(family, impl=name).double()
+        out = model(image)[0]
+        out.square().sum().backward()
+        results.append((out, {n: p.grad for n, p in model.named_parameters()}))
+    torch.testing.assert_close(results[0], results[1])
+
+
+@families
+def test_the_backbone_compiles_without_graph_breaks(family):
+    model = build(family).eval()
+    image = torch.randn(1, 3, 33, 40)
+    with torch.no_grad():
+        compiled = torch.compile(model, fullgraph=True, backend="aot_eager")(image)
+        torch.testing.assert_close(compiled, model(image))
+
+
+@families
+def test_init_cfg_comes_after_the_default(family, tmp_path):
+    model = build(family)
+    model.init_weights()
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "weights.pth")
+    loaded = family(
+        **SMALL[family],
+        init_cfg={"type": "Pretrained", "checkpoint": str(tmp_path / "weights.pth")},
+    )
+    loaded.init_weights()
+    torch.testing.assert_close(loaded.state_dict(), model.state_dict())

@@ -1,0 +1,88 @@
+import pytest
+import torch
+
+from cluenet_mm.ops import dispatch, hard_aggregate, soft_aggregate, unit
+
+
+def draw(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_hard_aggregate_is_the_weighted_mean_of_members(weighted):
+    values, initial = draw(2, 3, 20, 4), draw(2, 3, 5, 4, seed=1)
+    index = torch.randint(0, 4, (2, 3, 20))  # centre 4 has no member
+    weights = draw(2, 3, 20, seed=2).abs() if weighted else None
+    out = hard_aggregate(values, index, initial, weights)
+    for b in range(2):
+        for g in range(3):
+            for m in range(5):
+                members = index[b, g] == m
+                w = weights[b, g, members] if weighted else torch.ones(members.sum())
+                total = initial[b, g, m] + (w[:, None] * values[b, g, members]).sum(0)
+                torch.testing.assert_close(out[b, g, m], total / (1 + w.sum()))
+    torch.testing.assert_close(out[:, :, 4], initial[:, :, 4])
+
+
+def test_hard_aggregate_gradcheck():
+    values, initial = draw(2, 2, 6, 3), draw(2, 2, 3, 3, seed=1)
+    weights = draw(2, 2, 6, seed=2).abs()
+    index = torch.randint(0, 3, (2, 2, 6))
+    for x in (values, initial, weights):
+        x.requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda v, i, w: hard_aggregate(v, index, i, w), (values, initial, weights)
+    )
+    assert torch.autograd.gradcheck(
+        lambda v, i: hard_aggregate(v, index, i), (values, initial)
+    )
+
+
+def test_hard_aggregate_counts_many_half_precision_members():
+    # In fp16 arithmetic the sum would stop at 2048: 2048 + 1 == 2048.
+    values = torch.ones(1, 1, 5000, 1, dtype=torch.float16)
+    out = hard_aggregate(
+        values, torch.zeros(1, 1, 5000, dtype=torch.long), values[:, :, :1]
+    )
+    assert out.dtype == torch.float16
+    assert out.item() == 1.0
+
+
+def test_soft_aggregate_is_the_softmax_over_points():
+    centers, points, values = (draw(2, 3, n, 4, seed=n) for n in (5, 17, 18))
+    values = values[:, :, :17]
+    tau = torch.tensor(0.3, dtype=torch.float64)
+    out = soft_aggregate(centers, unit(points), values, tau)
+    cosine = torch.cosine_similarity(centers[:, :, :, None], points[:, :, None], dim=-1)
+    torch.testing.assert_close(out, (cosine / tau).softmax(-1) @ values)
+
+
+def test_soft_aggregate_gradcheck():
+    centers, points, values = (draw(1, 2, n, 3, seed=n) for n in (2, 5, 6))
+    tau = torch.tensor(0.5, dtype=torch.float64)
+    inputs = [x.requires_grad_() for x in (centers, points, values[:, :, :5], tau)]
+    assert torch.autograd.gradcheck(
+        lambda c, p, v, t: soft_aggregate(c, unit(p), v, t), inputs
+    )
+
+
+def test_dispatch_gathers_and_its_gradient_scatters():
+    centers = draw(2, 3, 5, 4).requires_grad_()
+    index = torch.randint(0, 5, (2, 3, 11))
+    out = dispatch(centers, index)
+    expected = centers.gather(2, index[..., None].expand(-1, -1, -1, 4))
+    assert torch.equal(out, expected)
+    weight = draw(2, 3, 11, 4, seed=3)
+    gradient = torch.autograd.grad(out, centers, weight)[0]
+    torch.testing.assert_close(
+        gradient, torch.autograd.grad(expected, centers, weight)[0]
+    )
+    assert torch.autograd.gradcheck(lambda c: dispatch(c, index), centers)
+
+
+def test_dispatched_heads_merge_without_a_copy():
+    out = dispatch(draw(2, 3, 5, 4), torch.randint(0, 5, (2, 3, 11)))
+    merged = out.transpose(1, 2).flatten(2)
+    assert merged.shape == (2, 11, 12)
+    assert merged.data_ptr() == out.data_ptr()

@@ -1,0 +1,153 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from cluenet_mm.ops import assign, nearest, unit
+from cluenet_mm.ops.assign import chunked, naive
+
+SHAPES = [  # B, G, N, M, D
+    (1, 1, 1, 1, 1),
+    (2, 3, 35, 6, 5),
+    (1, 1, 257, 130, 24),
+    (3, 2, 64, 1, 33),
+    (1, 4, 5, 40, 16),
+]
+
+
+def sample(shape, dtype=torch.float64, seed=0):
+    batch, heads, num_points, num_centers, dims = shape
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(count):
+        return torch.randn(
+            batch, heads, count, dims, dtype=torch.float64, generator=generator
+        ).to(dtype)
+
+    return draw(num_points), draw(num_centers)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("tile_bytes", [1, 64, 1000, 1 << 20])
+def test_chunked_finds_what_the_table_says(shape, tile_bytes):
+    points, centers = sample(shape)
+    table = torch.cosine_similarity(points[:, :, :, None], centers[:, :, None], dim=-1)
+    expected = table.max(-1)
+    index = chunked.nearest(points, centers, tile_bytes)
+    assert torch.equal(index, expected.indices)
+    index, cosine = chunked.assign(points, centers, tile_bytes=tile_bytes)
+    assert torch.equal(index, expected.indices)
+    torch.testing.assert_close(cosine, expected.values)
+
+
+@pytest.mark.parametrize("impl", ["naive", "chunked", "auto"])
+def test_strided_heads_give_the_same(impl):
+    tokens, centers = torch.randn(2, 50, 3 * 8), torch.randn(2, 7, 3 * 8)
+    heads = [x.unflatten(2, (3, 8)).transpose(1, 2) for x in (tokens, centers)]
+    index, cosine = assign(*heads, impl=impl)
+    copied = assign(*[x.contiguous() for x in heads], impl="naive")
+    assert torch.equal(index, copied.index)
+    torch.testing.assert_close(cosine, copied.similarity)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 100])
+def test_ties_go_to_the_lowest_index(columns, monkeypatch):
+    monkeypatch.setattr(chunked, "MAX_COLUMNS", columns)
+    center = torch.tensor([3.0, 4.0])
+    other = torch.tensor([-4.0, 3.0])
+    centers = torch.stack([other, center, center, other, center]).view(1, 1, 5, 2)
+    points = torch.stack([center, 2 * center, other, -other]).view(1, 1, 4, 2)
+    expected = [1, 1, 0, 1]
+    assert naive.assign(points, centers)[0].flatten().tolist() == expected
+    assert chunked.nearest(points, centers, 4).flatten().tolist() == expected
+
+
+@pytest.mark.parametrize("columns", [1, 3, 100])
+def test_nan_is_the_same_on_all(columns, monkeypatch):
+    monkeypatch.setattr(chunked, "MAX_COLUMNS", columns)
+    points, centers = sample((1, 1, 12, 7, 4))
+    centers[0, 0, 4, 1] = torch.nan
+    points[0, 0, 3, 0] = torch.nan
+    index = naive.assign(points, centers)[0]
+    assert torch.equal(chunked.nearest(points, centers, 40), index)
+    assert index[0, 0, 0] == 4
+    assert index[0, 0, 3] == 0
+
+
+def test_zero_vectors_stay_finite_in_half_precision():
+    zeros = torch.zeros(1, 1, 3, 4, dtype=torch.float16, requires_grad=True)
+    cosine = assign(zeros, torch.ones(1, 1, 2, 4, dtype=torch.float16)).similarity
+    cosine.sum().backward()
+    assert torch.equal(cosine, torch.zeros_like(cosine))
+    assert zeros.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("impl", ["naive", "chunked"])
+def test_gradcheck(impl):
+    points, centers = (x.requires_grad_() for x in sample((2, 2, 9, 4, 3)))
+    assert torch.autograd.gradcheck(
+        lambda p, c: assign(p, c, impl=impl).similarity, (points, centers)
+    )
+
+
+def test_gradients_equal_the_table_s():
+    gradients = []
+    for impl in ("naive", "chunked"):
+        points, centers = (x.requires_grad_() for x in sample((2, 3, 70, 11, 6)))
+        cosine = assign(points, centers, impl=impl).similarity
+        (cosine * torch.linspace(0, 1, cosine.numel()).view_as(cosine)).sum().backward()
+        gradients.append((points.grad, centers.grad))
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_unit_points_promise_changes_nothing():
+    points, centers = sample((1, 2, 40, 5, 8))
+    full = assign(points, centers)
+    promised = assign(unit(points), centers, unit_points=True)
+    assert torch.equal(full.index, promised.index)
+    torch.testing.assert_close(full.similarity, promised.similarity)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("impl", ["naive", "chunked"])
+def test_low_precision_keeps_dtype_and_near_winners(dtype, impl):
+    points, centers = sample((1, 2, 200, 20, 16), dtype)
+    result = assign(points, centers, impl=impl)
+    assert result.similarity.dtype == dtype
+    table = F.normalize(points.double(), dim=-1) @ F.normalize(
+        centers.double(), dim=-1
+    ).transpose(-2, -1)
+    won = table.gather(-1, result.index[..., None])[..., 0]
+    # Rounding may swap near ties, by no more than a few units in the last place.
+    assert (table.max(-1).values - won).max() < 4 * torch.finfo(dtype).eps
+
+
+def test_memory_does_not_hold_the_table():
+    points, centers = sample((1, 1, 3000, 2000, 4), torch.float32)
+    largest = 0
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor):
+                largest = max(largest, out.numel() * out.element_size())
+            return out
+
+    with Watch():
+        chunked.assign(points, centers, tile_bytes=100_000)
+    assert largest <= 100_000
+
+
+@pytest.mark.parametrize(
+    ("points", "centers", "impl", "message"),
+    [
+        ((1, 1, 4, 3), (1, 1, 2, 3), "dense", "impl must be"),
+        ((1, 4, 3), (1, 1, 2, 3), "auto", r"must be \(B, G, N, D\)"),
+        ((1, 1, 4, 3), (1, 1, 2, 5), "auto", "agree in B, G and D"),
+        ((1, 2, 4, 3), (1, 1, 2, 3), "auto", "agree in B, G and D"),
+        ((1, 1, 4, 3), (1, 1, 0, 3), "auto", "at least one center"),
+    ],
+)
+def test_bad_input_is_named(points, centers, impl, message):
+    with pytest.raises(ValueError, match=message):
+        nearest(torch.zeros(points), torch.zeros(centers), impl=impl)
