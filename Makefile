@@ -1,0 +1,54 @@
+# The set-up and the daily commands. Everything runs in the virtual environment VENV,
+# which `env` makes on the first call and leaves alone when it is up to date.
+
+VENV ?= .venv
+WORK_DIR ?= work_dirs/quickstart
+ARGS ?=
+
+CONFIG := configs/cluenet/cls_digits.py
+# A command may exist and still fail (a shim of a version manager), so each is run.
+FIND_PYTHON = for p in python3.12 python3.11 python3.10 python3; do \
+  $$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
+  >/dev/null 2>&1 && echo $$p && break; done
+# Found when first used; python3 otherwise, so that the set-up says what is wrong.
+PYTHON ?= $(eval PYTHON := $(or $(shell $(FIND_PYTHON)),python3))$(PYTHON)
+RUN = "$(VENV)/bin/python"
+
+.DEFAULT_GOAL := help
+.PHONY: help env python test quickstart lint doctor clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
+	@echo
+	@echo "  VENV=$(VENV)  the virtual environment"
+	@echo "  PYTHON=   a Python 3.10, 3.11 or 3.12; found if not given"
+	@echo "  ARGS=     more arguments for pytest"
+	@echo "  WORK_DIR=$(WORK_DIR)  where quickstart writes"
+
+env: ## set up the tested environment (the other targets do this by themselves)
+	@command -v $(PYTHON) >/dev/null || { echo "set-up failed: there is no" \
+	  "$(PYTHON): install Python 3.10, 3.11 or 3.12, or name one (PYTHON=)" >&2; exit 1; }
+	@$(PYTHON) tools/setup_env.py --venv "$(VENV)"
+
+python:
+	@echo $(PYTHON)
+
+test: env ## run the test suite
+	$(RUN) -m pytest $(ARGS)
+
+quickstart: env ## train CLUENet on the embedded digits, evaluate it, draw its clusters
+	$(RUN) tools/train.py $(CONFIG) --work-dir "$(WORK_DIR)" --resume auto
+	$(RUN) tools/test.py $(CONFIG) "$$(cat "$(WORK_DIR)/last_checkpoint")"
+	$(RUN) tools/visualize/clusters.py $(CONFIG) "$$(cat "$(WORK_DIR)/last_checkpoint")" \
+	  --out-dir "$(WORK_DIR)/clusters"
+
+lint: env ## check style and formatting
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+doctor: ## show versions, find known faults, name the cures
+	@if [ -x $(RUN) ]; then $(RUN) tools/doctor.py; else $(PYTHON) tools/doctor.py; fi
+
+clean: ## remove build and test leftovers; the environment and work_dirs stay
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.*' -prune -exec rm -rf {} +
