@@ -7,19 +7,21 @@ last dimension has to be contiguous, so heads may be strided views of a
 
 * :func:`assign`, :func:`nearest`: which centre is nearest to each point.
 * :func:`soft_aggregate`, :func:`hard_aggregate`: points to centres.
-* :func:`dispatch`: centres back to points.
-* :func:`grid_centers`, :func:`coordinates`: centres and coordinates of a map.
+* :func:`dispatch`, :func:`collect`: centres back to points, and its transpose.
+* :class:`Folds`, :func:`grid_centers`, :func:`coordinates`: geometry of a map.
 """
 
 from .aggregate import hard_aggregate, soft_aggregate
 from .assign import IMPLEMENTATIONS, Assignment, assign, nearest, unit
-from .dispatch import dispatch
-from .regions import coordinates, grid_centers
+from .dispatch import collect, dispatch
+from .regions import Folds, coordinates, grid_centers
 
 __all__ = [
     "IMPLEMENTATIONS",
     "Assignment",
+    "Folds",
     "assign",
+    "collect",
     "coordinates",
     "dispatch",
     "grid_centers",

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .assign.common import unit
-from .dispatch import flat_index
+from .dispatch import collect
 
 
 def soft_aggregate(
@@ -45,22 +45,17 @@ def hard_aggregate(
         weights: ``(B, G, N)``, non-negative; ``None`` counts every member once.
 
     Returns:
-        ``(B, G, M, D)`` in the dtype of ``initial``. Sums of half-precision values
-        are accumulated in fp32. On CUDA the order of the additions, and so
-        the last bits, may change from run to run unless
-        ``torch.use_deterministic_algorithms(True)`` is set.
+        ``(B, G, M, D)`` in the dtype of ``initial``. Sums and their order are those of
+        :func:`~cluenet_mm.ops.collect`.
     """
-    total_dtype = torch.promote_types(initial.dtype, torch.float32)
-    rows = flat_index(index, initial.size(2)).transpose(1, 2).flatten()  # (B * N * G)
-    values = values.transpose(1, 2).to(total_dtype)  # (B, N, G, D)
+    num_centers = initial.size(2)
+    # Counted in fp32: fp16 cannot hold the sum over many members.
+    values = values.to(torch.promote_types(initial.dtype, torch.float32))
     if weights is None:
-        weights = values.new_ones(len(rows))
+        weights = values.new_ones(1).expand(index.shape)
     else:
-        weights = weights.transpose(1, 2).to(total_dtype)  # (B, N, G)
-        values = values * weights[..., None]
-        weights = weights.flatten()
-
-    total = initial.to(total_dtype).flatten(0, 2)  # (B * G * M, D)
-    total = total.index_add(0, rows, values.flatten(0, 2))
-    mass = total.new_ones(len(total)).index_add(0, rows, weights)
-    return (total / mass[:, None]).view(initial.shape).to(initial.dtype)
+        weights = weights.to(values.dtype)
+        values = values * weights.unsqueeze(-1)
+    total = collect(values, index, num_centers) + initial
+    mass = collect(weights.unsqueeze(-1), index, num_centers) + 1
+    return (total / mass).to(initial.dtype)

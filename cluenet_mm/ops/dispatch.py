@@ -1,24 +1,7 @@
-"""Centres back to points."""
+"""Centres to points by gathering, points to centres by adding up."""
 
 import torch
 from torch import Tensor
-
-
-def flat_index(index: Tensor, num_centers: int) -> Tensor:
-    """Rows of ``centers.flatten(0, 2)`` that the points belong to.
-
-    Args:
-        index: ``(B, G, N)`` int64 in ``[0, num_centers)``.
-        num_centers: ``M``.
-
-    Returns:
-        ``(B, G, N)`` int64 in ``[0, B * G * M)``.
-    """
-    batch, heads, _ = index.shape
-    first = torch.arange(
-        0, batch * heads * num_centers, num_centers, device=index.device
-    )
-    return index + first.view(batch, heads, 1)
 
 
 def dispatch(centers: Tensor, index: Tensor) -> Tensor:
@@ -34,6 +17,36 @@ def dispatch(centers: Tensor, index: Tensor) -> Tensor:
         gradient of a centre is the sum over its points.
     """
     batch, heads, num_points = index.shape
-    rows = flat_index(index, centers.size(2)).transpose(1, 2).flatten()  # (B * N * G)
-    points = centers.flatten(0, 2).index_select(0, rows)
+    rows = _rows(index, centers.size(2))
+    points = centers.flatten(0, 2).index_select(0, rows)  # (B * N * G, D)
     return points.view(batch, num_points, heads, -1).transpose(1, 2)
+
+
+def collect(points: Tensor, index: Tensor, num_centers: int) -> Tensor:
+    """Add up the points of every centre: the transpose of :func:`dispatch`.
+
+    Args:
+        points: ``(B, G, N, D)``, floating point.
+        index: ``(B, G, N)`` int64 in ``[0, num_centers)``.
+        num_centers: ``M``.
+
+    Returns:
+        ``(B, G, M, D)`` in the dtype of the points; half precision is summed in fp32.
+        On CUDA the order of the additions, and so the last bits, may change from run
+        to run unless ``torch.use_deterministic_algorithms(True)`` is set.
+    """
+    batch, heads, _, dims = points.shape
+    total_dtype = torch.promote_types(points.dtype, torch.float32)
+    rows = _rows(index, num_centers)
+    source = points.transpose(1, 2).reshape(-1, dims).to(total_dtype)
+    total = source.new_zeros(batch * heads * num_centers, dims)
+    total = total.index_add(0, rows, source)
+    return total.view(batch, heads, num_centers, dims).to(points.dtype)
+
+
+def _rows(index: Tensor, num_centers: int) -> Tensor:
+    """Rows of ``centers.flatten(0, 2)`` that the points take: ``(B * N * G)``."""
+    batch, heads, _ = index.shape
+    items = torch.arange(batch * heads, device=index.device)
+    rows = index + num_centers * items.view(batch, heads, 1)
+    return rows.transpose(1, 2).flatten()

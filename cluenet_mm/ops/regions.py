@@ -1,4 +1,6 @@
-"""Geometry of a map: coordinates of its points, centres on a grid."""
+"""Geometry of a map: coordinates of its points, regions, centres on a grid."""
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,16 +36,106 @@ def coordinates(
     return torch.stack(torch.meshgrid(*axes, indexing="ij")).unsqueeze(0).to(dtype)
 
 
-def grid_centers(x: Tensor, grid: tuple[int, int]) -> Tensor:
+class Folds(NamedTuple):
+    """A partition of maps into equal regions.
+
+    A map that does not divide is padded with zeros at its bottom and right, and
+    ``valid`` keeps the padding out of centres and members; a map that divides is
+    split as the releases do, and ``valid`` is ``None``.
+
+    Attributes:
+        size: Rows and columns of the map.
+        grid: Rows and columns of regions.
+        region: Rows and columns of points in a region.
+        valid: ``(grid rows * grid columns, region rows, region columns, 1)`` bool, or
+            ``None`` where there is no padding.
+    """
+
+    size: tuple[int, int]
+    grid: tuple[int, int]
+    region: tuple[int, int]
+    valid: Tensor | None
+
+    @classmethod
+    def of(
+        cls, size: tuple[int, int], grid: tuple[int, int], device: torch.device
+    ) -> "Folds":
+        """Partition maps of a size into ``grid`` regions.
+
+        Args:
+            size: Rows and columns of the map.
+            grid: Rows and columns of regions.
+            device: Device of ``valid``.
+        """
+        region = (-(-size[0] // grid[0]), -(-size[1] // grid[1]))
+        folds = cls(tuple(size), tuple(grid), region, None)
+        if (region[0] * grid[0], region[1] * grid[1]) == folds.size:
+            return folds
+        inside = torch.ones((1, *size, 1), dtype=torch.bool, device=device)
+        return folds._replace(valid=folds.fold(inside))
+
+    def fold(self, x: Tensor) -> Tensor:
+        """Split maps into regions.
+
+        Args:
+            x: ``(B, H, W, C)``.
+
+        Returns:
+            ``(B * grid rows * grid columns, region rows, region columns, C)``: the
+            regions of an image lie together, row by row.
+        """
+        (rows, columns), (height, width) = self.grid, self.region
+        if self.grid == (1, 1):
+            return x
+        below = rows * height - self.size[0]
+        right = columns * width - self.size[1]
+        if below or right:
+            x = F.pad(x, (0, 0, 0, right, 0, below))
+        # (B, rows, height, columns, width, C) -> (B, rows, columns, height, width, C)
+        x = x.unflatten(2, (columns, width)).unflatten(1, (rows, height))
+        return x.permute(0, 1, 3, 2, 4, 5).flatten(0, 2)
+
+    def unfold(self, x: Tensor) -> Tensor:
+        """Put regions back together and crop the padding.
+
+        Args:
+            x: ``(B * grid rows * grid columns, region rows, region columns, C)``.
+
+        Returns:
+            ``(B, H, W, C)``.
+        """
+        if self.grid == (1, 1):
+            return x
+        # (B, rows, columns, height, width, C) -> (B, rows, height, columns, width, C)
+        x = x.unflatten(0, (-1, *self.grid)).permute(0, 1, 3, 2, 4, 5)
+        x = x.flatten(3, 4).flatten(1, 2)
+        return x[:, : self.size[0], : self.size[1]]
+
+
+def grid_centers(
+    x: Tensor, grid: tuple[int, int], valid: Tensor | None = None
+) -> Tensor:
     """Initial centres: the means of a grid of cells (adaptive average pooling).
 
     Args:
         x: ``(B, H, W, C)``, floating point.
         grid: ``(rows, columns)`` of cells; cells overlap or repeat where the map does
             not divide or is smaller than the grid.
+        valid: ``(B, H, W, 1)`` bool (or a ``B`` that divides this one and repeats);
+            points outside take no part. A cell without any valid point takes the
+            value of the first cell, which wins every tie between the two.
 
     Returns:
         ``(B, rows * columns, C)``.
     """
+    if valid is None:
+        return _pool(x, grid)
+    weight = valid.to(x.dtype).repeat(len(x) // len(valid), 1, 1, 1)
+    total, mass = _pool(x * weight, grid), _pool(weight, grid)
+    centers = total / mass.clamp(min=torch.finfo(x.dtype).tiny)
+    return torch.where(mass > 0, centers, centers[:, :1])
+
+
+def _pool(x: Tensor, grid: tuple[int, int]) -> Tensor:
     pooled = F.adaptive_avg_pool2d(x.permute(0, 3, 1, 2), grid)  # (B, C, rows, columns)
     return pooled.permute(0, 2, 3, 1).flatten(1, 2)

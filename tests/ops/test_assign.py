@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from cluenet_mm.ops import assign, nearest, unit
-from cluenet_mm.ops.assign import chunked, naive
+from cluenet_mm.ops.assign import chunked
 
 SHAPES = [  # B, G, N, M, D
     (1, 1, 1, 1, 1),
@@ -32,9 +32,9 @@ def test_chunked_finds_what_the_table_says(shape, tile_bytes):
     points, centers = sample(shape)
     table = torch.cosine_similarity(points[:, :, :, None], centers[:, :, None], dim=-1)
     expected = table.max(-1)
-    index = chunked.nearest(points, centers, tile_bytes)
-    assert torch.equal(index, expected.indices)
-    index, cosine = chunked.assign(points, centers, tile_bytes=tile_bytes)
+    options = {"impl": "chunked", "tile_bytes": tile_bytes}
+    assert torch.equal(nearest(points, centers, **options), expected.indices)
+    index, cosine = assign(points, centers, **options)
     assert torch.equal(index, expected.indices)
     torch.testing.assert_close(cosine, expected.values)
 
@@ -57,20 +57,30 @@ def test_ties_go_to_the_lowest_index(columns, monkeypatch):
     centers = torch.stack([other, center, center, other, center]).view(1, 1, 5, 2)
     points = torch.stack([center, 2 * center, other, -other]).view(1, 1, 4, 2)
     expected = [1, 1, 0, 1]
-    assert naive.assign(points, centers)[0].flatten().tolist() == expected
-    assert chunked.nearest(points, centers, 4).flatten().tolist() == expected
+    assert nearest(points, centers, impl="naive").flatten().tolist() == expected
+    for tile_bytes in (4, 40, 1000):
+        index = nearest(points, centers, impl="chunked", tile_bytes=tile_bytes)
+        assert index.flatten().tolist() == expected
 
 
 @pytest.mark.parametrize("columns", [1, 3, 100])
-def test_nan_is_the_same_on_all(columns, monkeypatch):
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_not_finite_is_the_same_on_all(columns, value, monkeypatch):
     monkeypatch.setattr(chunked, "MAX_COLUMNS", columns)
     points, centers = sample((1, 1, 12, 7, 4))
-    centers[0, 0, 4, 1] = torch.nan
-    points[0, 0, 3, 0] = torch.nan
-    index = naive.assign(points, centers)[0]
-    assert torch.equal(chunked.nearest(points, centers, 40), index)
-    assert index[0, 0, 0] == 4
-    assert index[0, 0, 3] == 0
+    points[0, 0, 3, 0] = value
+    centers[0, 0, 2] = 0.0  # inf * 0 is NaN
+    found = {}
+    for bad_center in (False, True):
+        if bad_center:
+            centers[0, 0, 4:, 1] = value
+        index = nearest(points, centers, impl="naive")
+        for tile_bytes in (40, 1 << 20):
+            chunks = nearest(points, centers, impl="chunked", tile_bytes=tile_bytes)
+            assert torch.equal(chunks, index)
+        found[bad_center] = index[0, 0].tolist()
+    assert found[False][3] == 0
+    assert found[True] == [0 if i == 3 else 4 for i in range(12)]
 
 
 def test_zero_vectors_stay_finite_in_half_precision():
@@ -134,7 +144,7 @@ def test_memory_does_not_hold_the_table():
             return out
 
     with Watch():
-        chunked.assign(points, centers, tile_bytes=100_000)
+        assign(points, centers, impl="chunked", tile_bytes=100_000)
     assert largest <= 100_000
 
 

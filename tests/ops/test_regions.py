@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cluenet_mm.ops import coordinates, grid_centers
+from cluenet_mm.ops import Folds, coordinates, grid_centers
 
 
 def test_coordinates_run_from_minus_half_to_half():
@@ -33,3 +33,58 @@ def test_grid_centers_are_means_of_cells(size):
             columns = slice(j * width // 3, -(-(j + 1) * width // 3))
             cell = x[:, rows, columns].mean((1, 2))
             torch.testing.assert_close(centers[:, 3 * i + j], cell)
+
+
+@pytest.mark.parametrize(
+    ("size", "grid"),
+    [((8, 12), (2, 3)), ((7, 5), (2, 2)), ((5, 9), (4, 1)), ((2, 3), (1, 1))],
+)
+def test_folding_and_back_is_the_identity(size, grid):
+    x = torch.randn(2, *size, 3)
+    folds = Folds.of(size, grid, x.device)
+    regions = folds.fold(x)
+    height, width = -(-size[0] // grid[0]), -(-size[1] // grid[1])
+    assert regions.shape == (2 * grid[0] * grid[1], height, width, 3)
+    assert torch.equal(folds.unfold(regions), x)
+    for b in range(2):
+        for i in range(grid[0]):
+            for j in range(grid[1]):
+                tile = x[b, i * height :, j * width :][:height, :width]
+                region = regions[(b * grid[0] + i) * grid[1] + j]
+                assert torch.equal(region[: tile.size(0), : tile.size(1)], tile)
+    padded = height * grid[0] * width * grid[1]
+    if padded == size[0] * size[1]:
+        assert folds.valid is None
+    else:
+        assert folds.valid.sum() == size[0] * size[1]
+
+
+def test_padding_takes_no_part_in_centers():
+    x = torch.randn(2, 7, 5, 3)
+    folds = Folds.of((7, 5), (2, 2), x.device)
+    regions = folds.fold(x)
+    centers = grid_centers(regions, (2, 3), folds.valid)
+    last = centers.view(2, 2, 2, 6, 3)[:, 1, 1]  # 3 x 2 points, padded to 4 x 3
+    tile = x[:, 4:, 3:]
+    torch.testing.assert_close(last[:, 0], tile[:, :2, 0].mean(1))
+    torch.testing.assert_close(last[:, 3], tile[:, 2, 0])
+    # The third column of cells is all padding: it repeats the first cell.
+    torch.testing.assert_close(last[:, 2], last[:, 0])
+    torch.testing.assert_close(last[:, 5], last[:, 0])
+
+
+def test_masked_centers_equal_the_released_where_the_map_divides():
+    x = torch.randn(3, 8, 6, 2)
+    everything = torch.ones(1, 8, 6, 1, dtype=torch.bool)
+    torch.testing.assert_close(
+        grid_centers(x, (2, 3), everything), grid_centers(x, (2, 3))
+    )
+
+
+def test_folds_are_differentiable():
+    x = torch.randn(1, 5, 3, 2, dtype=torch.float64, requires_grad=True)
+    folds = Folds.of((5, 3), (2, 2), x.device)
+    assert torch.autograd.gradcheck(
+        lambda x: grid_centers(folds.fold(x), (2, 1), folds.valid), x
+    )
+    assert torch.autograd.gradcheck(lambda x: folds.unfold(folds.fold(x)), x)

@@ -1,20 +1,25 @@
 """Hard assignment: the one centre that is most similar to each point.
 
-``naive`` is the definition and writes the points-by-centres table; ``chunked``
-gives the same answer in memory linear in the number of points. The arg-max
-carries no gradient; the similarity of the winner does.
+``naive`` is the definition and writes the points-by-centres table. ``chunked`` (any
+device) and ``triton`` (CUDA) give the same answer in memory linear in the points: the
+arg-max carries no gradient, so they only *search*; the similarity of the winner is
+then differentiated by gathering and scattering.
 """
 
-from typing import NamedTuple
+from importlib.util import find_spec
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
+from ..dispatch import collect, dispatch
 from . import chunked, naive
 from .common import unit
 
 __all__ = ["IMPLEMENTATIONS", "Assignment", "assign", "nearest", "unit"]
 
-IMPLEMENTATIONS = ("auto", "naive", "chunked")
+IMPLEMENTATIONS = ("auto", "naive", "chunked", "triton")
+_TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
 class Assignment(NamedTuple):
@@ -22,14 +27,112 @@ class Assignment(NamedTuple):
 
     Attributes:
         index: ``(B, G, N)`` int64, the centre of each point, in ``[0, M)``.
-        similarity: ``(B, G, N)`` in the dtype of the points, its similarity.
+        similarity: ``(B, G, N)`` in the dtype of the points, or ``None`` where only
+            the index was wanted.
     """
 
     index: Tensor
-    similarity: Tensor
+    similarity: Tensor | None
 
 
-def _check(points: Tensor, centers: Tensor, impl: str) -> None:
+def nearest(
+    points: Tensor,
+    centers: Tensor,
+    *,
+    impl: str = "auto",
+    tile_bytes: int | None = None,
+) -> Tensor:
+    """Index of the centre with the largest cosine similarity.
+
+    Args:
+        points: ``(B, G, N, D)``, floating point. Their length does not matter.
+        centers: ``(B, G, M, D)``, same dtype.
+        impl: One of ``IMPLEMENTATIONS``. ``"auto"`` takes ``triton`` on CUDA where it
+            is installed and knows the dtype, else ``chunked``.
+        tile_bytes: Upper bound of one tile of the table that ``chunked`` makes;
+            ``None`` takes the default of the device.
+
+    Returns:
+        ``(B, G, N)`` int64 without gradient. Ties go to the lowest index. A point that
+        is not finite gets index 0; any other point gets the first centre that is not
+        finite, where there is one.
+
+    Raises:
+        ValueError: If the shapes do not fit, or ``impl`` is unknown or cannot run.
+
+    Example:
+        >>> points = torch.randn(2, 1, 100, 16)
+        >>> nearest(points, points[:, :, ::25]).shape
+        torch.Size([2, 1, 100])
+    """
+    impl = _resolve(points, centers, impl)
+    with torch.no_grad():
+        if impl == "naive":
+            return naive.assign(points, centers)[0]
+        return _search(points, _unit_like(centers, points), impl, tile_bytes)[0]
+
+
+def assign(
+    points: Tensor,
+    centers: Tensor,
+    *,
+    unit_points: bool = False,
+    impl: str = "auto",
+    tile_bytes: int | None = None,
+) -> Assignment:
+    """Nearest centre of each point and the cosine to it (differentiable).
+
+    Args:
+        points: ``(B, G, N, D)``, floating point.
+        centers: ``(B, G, M, D)``, same dtype.
+        unit_points: Promises that the points have unit length already, which
+            saves normalising them once more.
+        impl: As for :func:`nearest`.
+        tile_bytes: As for :func:`nearest`.
+
+    Returns:
+        :class:`Assignment`: the index as :func:`nearest` gives it, and the cosine,
+        whose gradient reaches the points and the winning centres.
+
+    Raises:
+        ValueError: As for :func:`nearest`.
+    """
+    impl = _resolve(points, centers, impl)
+    if impl == "naive":
+        return Assignment(*naive.assign(points, centers))
+    points = points if unit_points else unit(points)
+    centers = _unit_like(centers, points)
+    with torch.no_grad():
+        index, score = _search(points, centers, impl, tile_bytes)
+        if score.dtype != points.dtype:  # a low-precision product under autocast
+            score = (points * dispatch(centers, index)).sum(dim=-1)
+    return Assignment(index, _Winner.apply(points, centers, index, score))
+
+
+class _Winner(torch.autograd.Function):
+    """Dot product of every point and its centre, known already; its gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, points: Tensor, centers: Tensor, index: Tensor, score: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(points, centers, index)
+        return score.view_as(score)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        points, centers, index = ctx.saved_tensors
+        grad = grad.unsqueeze(-1)
+        grad_points = grad_centers = None
+        if ctx.needs_input_grad[0]:
+            grad_points = grad * dispatch(centers, index)
+        if ctx.needs_input_grad[1]:
+            grad_centers = collect(grad * points, index, centers.size(2))
+        return grad_points, grad_centers, None, None
+
+
+def _resolve(points: Tensor, centers: Tensor, impl: str) -> str:
+    """Check the input and choose the implementation."""
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f"impl must be one of {IMPLEMENTATIONS}, not {impl!r}")
     if points.dim() != 4 or centers.dim() != 4:
@@ -44,61 +147,33 @@ def _check(points: Tensor, centers: Tensor, impl: str) -> None:
         )
     if centers.size(2) == 0:
         raise ValueError("there must be at least one center")
+    if impl == "auto":
+        fits = points.is_cuda and points.dtype in _TRITON_DTYPES and _has_triton()
+        return "triton" if fits else "chunked"
+    if impl == "triton":
+        if not _has_triton():
+            raise ValueError("impl='triton' needs the package triton")
+        if points.dtype not in _TRITON_DTYPES:
+            raise ValueError(f"impl='triton' does not know {points.dtype}")
+    return impl
 
 
-def nearest(points: Tensor, centers: Tensor, *, impl: str = "auto") -> Tensor:
-    """Index of the centre with the largest cosine similarity.
-
-    Args:
-        points: ``(B, G, N, D)``, floating point. Their length does not matter.
-        centers: ``(B, G, M, D)``, same dtype.
-        impl: One of ``IMPLEMENTATIONS``; ``"auto"`` is the fastest that can run.
-
-    Returns:
-        ``(B, G, N)`` int64 without gradient. Ties go to the lowest index. A point
-        that has a NaN, or meets a centre that has one, gets the first centre
-        whose similarity is NaN.
-
-    Raises:
-        ValueError: If the shapes do not fit, or ``impl`` is unknown.
-
-    Example:
-        >>> points = torch.randn(2, 1, 100, 16)
-        >>> nearest(points, points[:, :, ::25]).shape
-        torch.Size([2, 1, 100])
-    """
-    _check(points, centers, impl)
-    if impl == "naive":
-        return naive.assign(points, centers)[0]
-    return chunked.nearest(points, centers)
+def _unit_like(centers: Tensor, points: Tensor) -> Tensor:
+    # Autocast normalises in fp32.
+    return unit(centers).to(points.dtype)
 
 
-def assign(
-    points: Tensor,
-    centers: Tensor,
-    *,
-    unit_points: bool = False,
-    impl: str = "auto",
-) -> Assignment:
-    """Nearest centre of each point and the cosine to it (differentiable).
+@torch.compiler.assume_constant_result
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
 
-    Args:
-        points: ``(B, G, N, D)``, floating point.
-        centers: ``(B, G, M, D)``, same dtype.
-        unit_points: Promises that the points have unit length already, which
-            saves normalising them once more.
-        impl: One of ``IMPLEMENTATIONS``; ``"auto"`` is the fastest that can run.
 
-    Returns:
-        :class:`Assignment`: the index as :func:`nearest` gives it, and the cosine,
-        whose gradient reaches the points and the winning centres.
+def _search(
+    points: Tensor, centers: Tensor, impl: str, tile_bytes: int | None
+) -> tuple[Tensor, Tensor]:
+    """Index and dot product of the best of the unit centres."""
+    if impl == "triton":
+        from . import triton  # only where it is used: it is an optional package
 
-    Raises:
-        ValueError: If the shapes do not fit, or ``impl`` is unknown.
-    """
-    _check(points, centers, impl)
-    if impl == "naive":
-        index, similarity = naive.assign(points, centers)
-    else:
-        index, similarity = chunked.assign(points, centers, unit_points=unit_points)
-    return Assignment(index, similarity)
+        return triton.search(points, centers)
+    return chunked.search(points, centers, tile_bytes)

@@ -1,16 +1,11 @@
-"""Exact assignment in pure PyTorch whose memory is linear in the points.
+"""Search of the nearest centre in pure PyTorch, in memory linear in the points.
 
-The arg-max has no gradient, so the table of similarities is only looked at: it
-is made tile by tile and dropped. The length of a point does not change its
-arg-max, so only the centres are normalised. The cosine of the winner is then
-computed from the points and the gathered centres, which autograd differentiates.
+The table of similarities is made tile by tile and dropped. The length of a point
+does not change its arg-max, so only the centres have to be of unit length.
 """
 
 import torch
 from torch import Tensor
-
-from ..dispatch import dispatch
-from .common import unit
 
 # A tile that stays in the cache of a core is read back by the arg-max at cache
 # speed; on a GPU, fewer and larger launches win.
@@ -20,94 +15,68 @@ TILE_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}
 MAX_COLUMNS = 1024
 
 
-def nearest(points: Tensor, centers: Tensor, tile_bytes: int | None = None) -> Tensor:
-    """Index of the most similar centre.
+def search(
+    points: Tensor, centers: Tensor, tile_bytes: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Index and score of the centre with the largest dot product.
 
     Args:
         points: ``(B, G, N, D)``.
-        centers: ``(B, G, M, D)``.
-        tile_bytes: Upper bound of one tile of the table in bytes (one row is the
+        centers: ``(B, G, M, D)``, same dtype.
+        tile_bytes: Upper bound of one tile of the table in bytes (one cell is the
             least). ``None`` takes ``TILE_BYTES`` of the device.
 
     Returns:
-        ``(B, G, N)`` int64, without gradient.
+        Index ``(B, G, N)`` int64 and dot product ``(B, G, N)``, in the dtype of the
+        product. A point that is not finite gets index 0; otherwise a NaN score
+        wins, and the first of equal scores.
     """
-    with torch.no_grad():
-        return _nearest(points.detach(), unit(centers.detach()), tile_bytes)
-
-
-def _nearest(points: Tensor, centers: Tensor, tile_bytes: int | None) -> Tensor:
     batch, heads, num_points, _ = points.shape
     num_centers = centers.size(2)
     if tile_bytes is None:
         tile_bytes = TILE_BYTES.get(points.device.type, TILE_BYTES["cuda"])
     cells = max(tile_bytes // points.element_size(), 1)
+    images = cells // max(heads * num_points * num_centers, 1)
 
-    if batch * heads * num_points * num_centers <= cells:
-        return _argmax(points, centers)
-    if heads * num_points * num_centers <= cells:
-        # Whole images fit: as many at once as the budget holds.
-        images = cells // (heads * num_points * num_centers)
+    if images >= batch:
+        score, index = _best(points, centers)
+    elif images > 0:
         parts = zip(points.split(images), centers.split(images), strict=True)
-        return torch.cat([_argmax(p, c) for p, c in parts])
+        score, index = _cat([_best(p, c) for p, c in parts])
+    else:
+        columns = min(num_centers, MAX_COLUMNS, cells)
+        rows = max(cells // columns, 1)
+        parts = [
+            _best_by_columns(part, centers[b, g], columns)
+            for b in range(batch)
+            for g in range(heads)
+            for part in points[b, g].split(rows)
+        ]
+        score, index = (x.view(batch, heads, num_points) for x in _cat(parts))
+    return index * points.isfinite().all(dim=-1), score
 
-    index = points.new_empty((batch, heads, num_points), dtype=torch.long)
-    columns = min(num_centers, MAX_COLUMNS, cells)
-    rows = max(cells // columns, 1)
-    for b in range(batch):
-        for g in range(heads):
-            for start in range(0, num_points, rows):
-                stop = start + rows
-                index[b, g, start:stop] = _argmax_columns(
-                    points[b, g, start:stop], centers[b, g], columns
-                )
-    return index
 
-
-def _argmax(points: Tensor, centers: Tensor) -> Tensor:
+def _best(points: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
     # (..., N, D) x (..., D, M) -> (..., N, M) -> (..., N)
-    return (points @ centers.transpose(-2, -1)).argmax(dim=-1)
+    return (points @ centers.transpose(-2, -1)).max(dim=-1)
 
 
-def _argmax_columns(points: Tensor, centers: Tensor, columns: int) -> Tensor:
-    """Arg-max over centres taken ``columns`` at a time; the first maximum wins."""
-    if len(centers) <= columns:
-        return _argmax(points, centers)
-    best = index = None
-    for start in range(0, len(centers), columns):
-        table = points @ centers[start : start + columns].transpose(-2, -1)
-        score, column = table.max(dim=-1)
-        if best is None:
-            best, index = score, column
-            continue
+def _best_by_columns(
+    points: Tensor, centers: Tensor, columns: int
+) -> tuple[Tensor, Tensor]:
+    """Maximum over centres taken ``columns`` at a time; the first one wins."""
+    parts = centers.split(columns)
+    best, index = _best(points, parts[0])
+    for i, part in enumerate(parts[1:], start=1):
+        score, column = _best(points, part)
         # `>` keeps the earlier of two equal scores. NaN is the largest, as in
         # torch.max, and the first one stays.
         better = (score > best) | (score.isnan() & ~best.isnan())
         best = torch.where(better, score, best)
-        index = torch.where(better, column + start, index)
-    return index
+        index = torch.where(better, column + i * columns, index)
+    return best, index
 
 
-def assign(
-    points: Tensor,
-    centers: Tensor,
-    unit_points: bool = False,
-    tile_bytes: int | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Index of the most similar centre and the cosine to it.
-
-    Args:
-        points: ``(B, G, N, D)``.
-        centers: ``(B, G, M, D)``.
-        unit_points: Whether the points have unit length already.
-        tile_bytes: As in :func:`nearest`.
-
-    Returns:
-        Index ``(B, G, N)`` int64 and differentiable cosine ``(B, G, N)``.
-    """
-    centers = unit(centers)
-    if not unit_points:
-        points = unit(points)
-    with torch.no_grad():
-        index = _nearest(points.detach(), centers.detach(), tile_bytes)
-    return index, (points * dispatch(centers, index)).sum(dim=-1)
+def _cat(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    scores, indices = zip(*parts, strict=True)
+    return torch.cat(scores), torch.cat(indices)
