@@ -39,7 +39,7 @@ test: env ## run the test suite
 quickstart: env ## train CLUENet on the embedded digits, evaluate it, draw its clusters
 	$(RUN) tools/train.py $(CONFIG) --work-dir "$(WORK_DIR)" --resume auto
 	$(RUN) tools/test.py $(CONFIG) "$$(cat "$(WORK_DIR)/last_checkpoint")"
-	$(RUN) tools/visualize/clusters.py $(CONFIG) "$$(cat "$(WORK_DIR)/last_checkpoint")" \
+	$(RUN) tools/visualize/clusters.py val $(CONFIG) "$$(cat "$(WORK_DIR)/last_checkpoint")" \
 	  --out-dir "$(WORK_DIR)/clusters"
 
 lint: env ## check style and formatting

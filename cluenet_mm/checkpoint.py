@@ -130,9 +130,11 @@ def _reconstruct(subtype: Any, shape: Any, dtype: Any) -> _Array:
 
 
 def _plain(node: Any) -> Any:
-    """Replace the stand-in arrays in containers, keeping the containers."""
+    """Replace the stand-ins of NumPy in containers, keeping the containers."""
     if isinstance(node, _Array):
         return node.view(np.ndarray)
+    if isinstance(node, _Dtype):
+        return node.dtype
     if isinstance(node, dict):
         for key, value in node.items():
             node[key] = _plain(value)
@@ -201,6 +203,8 @@ def load_checkpoint(
         CheckpointError: The file is empty, cut short, no checkpoint, or holds an
             object that is not on the allow-list.
     """
+    if isinstance(map_location, str):
+        torch.device(map_location)  # a misspelt device is no fault of the file
     path = Path(path).expanduser()
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
@@ -354,11 +358,17 @@ def load_from_http(filename: str, map_location: MapLocation = None) -> dict:
     cached = Path(
         torch.hub.get_dir(), "checkpoints", Path(urlparse(filename).path).name
     )
-    if not cached.is_file() and is_main_process():
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(filename, str(cached))
+    if is_main_process():
+        _download(filename, cached)
     barrier()
+    _download(filename, cached)  # on machines with another cache than the first one's
     return load_checkpoint(cached, map_location)
+
+
+def _download(url: str, path: Path) -> None:
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path))
 
 
 def load_from_torchvision(filename: str, map_location: MapLocation = None) -> dict:

@@ -30,6 +30,24 @@ class Trace:
     blocks: dict[int, Tensor] = field(default_factory=dict)
     pools: dict[int, Tensor] = field(default_factory=dict)
 
+    def clusters(self, stage: int) -> Tensor:
+        """The clusters of a stage, back on the points that the embedding made.
+
+        A point of the first map was pooled into one point of the next, wherever that
+        lies, and so on: following it to the stage's map tells its cluster there.
+
+        Args:
+            stage: A stage with an entry in ``blocks``.
+
+        Returns:
+            ``(B, G, h, w)`` int64 on the first map.
+        """
+        index = self.blocks[stage].flatten(2)  # (B, G, points of the stage)
+        for i in reversed(range(stage)):
+            pool = self.pools[i].flatten(1).unsqueeze(1)  # (B, 1, points of map i)
+            index = index.gather(2, pool.expand(-1, index.size(1), -1))
+        return index.unflatten(2, self.sizes[0])
+
 
 def find_backbone(model: nn.Module) -> ClusterBackbone:
     """The clustering backbone inside a classifier, detector or segmentor.

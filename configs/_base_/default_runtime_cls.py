@@ -11,3 +11,4 @@ default_hooks = dict(
 )
 # Every run has a seed, so that a resumed one goes on as it would have.
 randomness = dict(seed=0, deterministic=False)
+custom_hooks = [dict(type="cluenet_mm.EpochSeedHook")]

@@ -22,7 +22,8 @@ from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 
 from cluenet_mm.checkpoint import CheckpointError
-from cluenet_mm.engine.cli import build_model, fail, open_config
+from cluenet_mm.engine import build_model
+from cluenet_mm.engine.cli import fail, find_config
 from cluenet_mm.interpret import cluster_panel, find_backbone, trace
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
@@ -40,7 +41,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--out-dir", required=True, help="folder for the pictures")
     parser.add_argument("--limit", type=int, default=8, help="at most so many images")
     parser.add_argument(
-        "--heads", type=int, default=2, help="at most so many heads a stage"
+        "--heads", type=int, default=1, help="at most so many heads a stage"
     )
     return parser.parse_args()
 
@@ -79,6 +80,9 @@ def image_batches(images: str, cfg: Config) -> Iterator[tuple[str, dict]]:
 def draw(model: nn.Module, inputs: Tensor, max_heads: int) -> plt.Figure:
     """Image and cluster maps as one figure: a row a head, a column a stage.
 
+    Every stage is drawn on the points that the embedding made: a point has the colour
+    of the cluster that it ended up in, by way of the poolings in between.
+
     Args:
         model: Model with a clustering backbone.
         inputs: ``(1, 3, H, W)``, normalised by the model's data preprocessor.
@@ -93,27 +97,29 @@ def draw(model: nn.Module, inputs: Tensor, max_heads: int) -> plt.Figure:
     scale = max(PANEL_SIDE // max(image.shape[:2]), 1)
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
 
-    blocks = trace(model, inputs).blocks
-    rows = min(max(index.size(1) for index in blocks.values()), max_heads)
+    maps = trace(model, inputs)
+    rows = min(max(index.size(1) for index in maps.blocks.values()), max_heads)
+    columns = len(maps.blocks) + 1
+    aspect = image.shape[0] / image.shape[1]
     figure, axes = plt.subplots(
         rows,
-        len(blocks) + 1,
-        figsize=(2.4 * (len(blocks) + 1), 2.6 * rows),
+        columns,
+        figsize=(2.2 * columns, (2.2 * aspect + 0.3) * rows),
         squeeze=False,
         layout="constrained",
     )
     for axis in axes.flat:
         axis.axis("off")
     axes[0, 0].imshow(image)
-    axes[0, 0].set_title("input")
-    for stage, index in blocks.items():
-        for head in range(min(index.size(1), rows)):
-            clusters = index[0, head].cpu().numpy()
+    axes[0, 0].set_title("input", fontsize=9)
+    for stage in maps.blocks:
+        index = maps.clusters(stage)[0].cpu().numpy()
+        for head in range(min(len(index), rows)):
             axis = axes[head, stage + 1]
-            axis.imshow(cluster_panel(image, clusters))
-            count = len(np.unique(clusters))
-            axis.set_title(f"stage {stage + 1}, head {head + 1}: {count} clusters")
-            axis.title.set_fontsize(8)
+            axis.imshow(cluster_panel(image, index[head]))
+            which = f", head {head + 1}" if rows > 1 else ""
+            count = len(np.unique(index[head]))
+            axis.set_title(f"stage {stage + 1}{which}: {count} clusters", fontsize=9)
     return figure
 
 
@@ -121,7 +127,7 @@ def main() -> None:
     """Run the command line."""
     args = parse_args()
     try:
-        cfg = open_config(args.config)
+        cfg = Config.fromfile(find_config(args.config))
         model = build_model(cfg, args.checkpoint)
         find_backbone(model)
         batches = list(islice(image_batches(args.images, cfg), args.limit))

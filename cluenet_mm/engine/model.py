@@ -1,0 +1,36 @@
+"""A model outside of a runner."""
+
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+from ..checkpoint import CheckpointError, load_checkpoint
+from .strict_load_hook import weight_faults
+
+
+def build_model(cfg: Config, checkpoint: str | None = None) -> nn.Module:
+    """Build the model of a config and load its weights.
+
+    Args:
+        cfg: Config of any task; its ``default_scope`` becomes the current one.
+        checkpoint: File with the weights, which must be those of the model.
+
+    Returns:
+        The model in evaluation mode, on the CPU.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it cannot be read, or holds other weights.
+    """
+    init_default_scope(cfg.get("default_scope", "mmengine"))
+    settings = dict(cfg.model)
+    if "data_preprocessor" in cfg:  # where mmpretrain's configs keep it
+        settings.setdefault("data_preprocessor", cfg.data_preprocessor)
+    model = MODELS.build(settings)
+    if checkpoint is not None:
+        loaded = load_checkpoint(checkpoint)
+        weights = loaded.get("state_dict", loaded)
+        if faults := weight_faults(model, weights):
+            raise CheckpointError(f"checkpoint {checkpoint}: {faults}")
+        model.load_state_dict(weights)
+    return model.eval()

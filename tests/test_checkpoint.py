@@ -1,0 +1,309 @@
+"""Safe loading and atomic saving."""
+
+import argparse
+import functools
+import os
+import pickle
+import threading
+from collections import OrderedDict
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path, PurePath
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.model import BaseModel
+from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner import save_checkpoint as mmengine_save
+from torch import nn
+from torch.utils.data import Dataset
+
+from cluenet_mm.checkpoint import (
+    CheckpointError,
+    latest_checkpoint,
+    load_checkpoint,
+    register_atomic_writer,
+    register_safe_loader,
+    save_checkpoint,
+)
+
+WEIGHTS = {"state_dict": {"weight": torch.arange(4.0)}}
+
+
+class Calls:
+    """Pickles as a call, with an optional state for what it returns."""
+
+    def __init__(self, *reduced: object) -> None:
+        self.reduced = reduced
+
+    def __reduce__(self):
+        return self.reduced
+
+
+def forged_array(dtype: object, data: object) -> Calls:
+    reconstruct = np.array([0]).__reduce__()[0]
+    state = (1, (1,), dtype, False, data)
+    return Calls(reconstruct, (np.ndarray, (0,), b"b"), state)
+
+
+VOID_STATE = (3, "|", None, None, None, 8, 1, 0)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda mark: Calls(os.system, (f"touch {mark}",)), "posix.system"),
+        (lambda mark: Calls(exec, (f"open({str(mark)!r}, 'w')",)), "exec"),
+        (lambda mark: Calls(Path.touch, (mark,)), "pathlib.Path"),
+        (lambda mark: Calls(open, (str(mark), "w")), "open"),
+        (lambda mark: Calls(os.mkdir, (str(mark),)), "posix.mkdir"),
+    ],
+)
+def test_code_is_refused_and_does_not_run(tmp_path, call, named, legacy):
+    mark, path = tmp_path / "mark", tmp_path / "evil.pth"
+    payload = {**WEIGHTS, "extra": call(mark)}
+    torch.save(payload, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(CheckpointError, match="is refused") as seen:
+        load_checkpoint(path)
+    assert named in str(seen.value)
+    assert str(path) in str(seen.value)
+    assert not mark.exists()
+    # The payload does run where nobody looks.
+    torch.load(path, weights_only=False)
+    assert mark.exists()
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        Calls(getattr, (HistoryBuffer, "__init__")),
+        Calls(getattr, (HistoryBuffer, "register_statistics")),
+        Calls(getattr, (torch.Tensor, "min")),
+        Calls(getattr, (Calls(getattr, (HistoryBuffer, "min")), "__globals__")),
+        Calls(np.dtype, ("V8", False, True), VOID_STATE),
+        Calls(np.dtype, ("f8,O", False, True)),
+        np.array([{}], dtype=object),
+        np.zeros(2, dtype=[("a", "f4"), ("b", "i4")]),
+        forged_array(np.dtype("O"), [1]),
+        forged_array("O", [1]),
+        forged_array(np.dtype("f8"), b"too short"),
+        forged_array(np.dtype("f8"), [1.0]),
+        Calls(np.ndarray, ((4,), "f8")),
+        Calls(HistoryBuffer, ([1], [1])),
+        Calls(object.__new__, (HistoryBuffer,), {"mean": print}),
+        Calls(bytes, (10,)),
+    ],
+)
+def test_what_only_looks_like_a_checkpoint_is_refused(tmp_path, forged):
+    save_checkpoint({"extra": forged}, tmp_path / "forged.pth")
+    with pytest.raises(CheckpointError, match=r"forged\.pth"):
+        load_checkpoint(tmp_path / "forged.pth")
+
+
+def test_a_forged_history_leaves_no_trace(tmp_path):
+    """The state of a HistoryBuffer may carry methods; none is taken over."""
+    buffer = HistoryBuffer([1.0, 2.0], [1, 1])
+    buffer._statistics_methods = {"mean": HistoryBuffer.max}
+    buffer.max = "shadowed"
+    save_checkpoint({"buffer": buffer}, tmp_path / "buffer.pth")
+    before = dict(HistoryBuffer._statistics_methods)
+    loaded = load_checkpoint(tmp_path / "buffer.pth")["buffer"]
+    assert type(loaded) is HistoryBuffer
+    assert loaded.statistics("mean") == 1.5
+    assert loaded.max() == 2.0
+    assert before == HistoryBuffer._statistics_methods
+
+
+def test_plain_values_come_back_as_they_were(tmp_path):
+    values = {
+        "scalars": [np.float64(3), np.int32(-4), np.bool_(True), np.str_("text"), 1j],
+        "arrays": (
+            np.arange(6).reshape(2, 3),
+            np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+            np.arange(3, dtype=">i4"),
+            np.array(["a", "bcd"]),
+            np.zeros((0, 4), np.float32),
+            np.array(2.5),
+            np.array([True, False]),
+        ),
+        "options": argparse.Namespace(lr=0.1, mean=np.ones(3), out=Path("a/b")),
+        "weights": OrderedDict(w=torch.ones(2, dtype=torch.bfloat16)),
+        "bytes": b"\x00\xff",
+        "dtype": np.dtype("f4"),
+    }
+    values["weights"]._metadata = OrderedDict({"": {"version": 1}})
+    save_checkpoint(values, tmp_path / "values.pth")
+    loaded = load_checkpoint(str(tmp_path / "values.pth"))
+    assert loaded["scalars"] == values["scalars"]
+    assert [type(v) for v in loaded["scalars"]] == [type(v) for v in values["scalars"]]
+    for new, old in zip(loaded["arrays"], values["arrays"], strict=True):
+        assert type(new) is np.ndarray
+        np.testing.assert_array_equal(new, old)
+        assert new.dtype == old.dtype.newbyteorder("=")
+    assert loaded["options"].lr == 0.1
+    assert type(loaded["options"].mean) is np.ndarray
+    assert loaded["options"].out == PurePath("a/b")
+    assert torch.equal(loaded["weights"]["w"], values["weights"]["w"])
+    assert loaded["weights"]._metadata == values["weights"]._metadata
+    assert loaded["bytes"] == b"\x00\xff"
+    assert loaded["dtype"] == np.dtype("f4")
+
+
+def test_names_of_numpy_1_are_known(tmp_path):
+    path = tmp_path / "numpy1.pth"
+    torch.save({"value": np.float64(3)}, path, _use_new_zipfile_serialization=False)
+    old = path.read_bytes().replace(b"numpy._core.", b"numpy.core.")
+    assert b"numpy.core.multiarray" in old
+    path.write_bytes(old)
+    assert load_checkpoint(path) == {"value": 3.0}
+
+
+def test_the_allow_list_ends_with_the_call(tmp_path):
+    torch.serialization.add_safe_globals([functools.partial])
+    try:
+        save_checkpoint({"f": functools.partial(abs)}, tmp_path / "partial.pth")
+        with pytest.raises(CheckpointError, match=r"functools\.partial"):
+            load_checkpoint(tmp_path / "partial.pth")
+        assert functools.partial in torch.serialization.get_safe_globals()
+    finally:
+        torch.serialization.clear_safe_globals()
+    save_checkpoint({"h": HistoryBuffer()}, tmp_path / "history.pth")
+    assert load_checkpoint(tmp_path / "history.pth")["h"].data[0].size == 0
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / "history.pth", weights_only=True)
+
+
+def test_bad_files_are_one_line_with_the_name(tmp_path):
+    path = tmp_path / "model.pth"
+    with pytest.raises(FileNotFoundError, match=r"model\.pth does not exist"):
+        load_checkpoint(path)
+    with pytest.raises(FileNotFoundError, match="is a folder"):
+        load_checkpoint(tmp_path)
+    save_checkpoint(WEIGHTS, path)
+    whole = path.read_bytes()
+    damaged = bytearray(whole)
+    damaged[whole.index(b"ctorch._utils")] = 255
+    for content, message in (
+        (b"", "is empty"),
+        (whole[: len(whole) // 2], "is cut short"),
+        (b"<html>not found</html>", "is no PyTorch checkpoint"),
+        (bytes(damaged), "is damaged"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=message) as seen:
+            load_checkpoint(path)
+        assert str(path) in str(seen.value)
+        assert "\n" not in str(seen.value)
+    torch.save([1, 2], path)
+    with pytest.raises(CheckpointError, match="holds a list, not a dictionary"):
+        load_checkpoint(path)
+    with pytest.raises(RuntimeError, match="nodevice"):
+        load_checkpoint(path, "nodevice")
+
+
+def test_saving_replaces_the_file_or_leaves_it(tmp_path):
+    path = tmp_path / "new" / "model.pth"
+    save_checkpoint(WEIGHTS, path)
+    with pytest.raises(Exception, match="lambda"):
+        save_checkpoint({"code": lambda: 0}, path)
+    assert torch.equal(load_checkpoint(path)["state_dict"]["weight"], torch.arange(4.0))
+    assert list(path.parent.iterdir()) == [path]
+
+    register_atomic_writer()
+    before = path.stat().st_ino
+    mmengine_save(WEIGHTS, str(path))
+    assert path.stat().st_ino != before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_latest_checkpoint_is_found_after_a_move(tmp_path):
+    assert latest_checkpoint(tmp_path) is None
+    (tmp_path / "last_checkpoint").write_text("/old/place/epoch_2.pth")
+    assert latest_checkpoint(tmp_path) == Path("/old/place/epoch_2.pth")
+    (tmp_path / "epoch_2.pth").write_bytes(b"")
+    assert latest_checkpoint(tmp_path) == tmp_path / "epoch_2.pth"
+    (tmp_path / "last_checkpoint").write_text("")
+    assert latest_checkpoint(tmp_path) is None
+
+
+class Points(Dataset):
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index: int) -> dict:
+        return {"inputs": torch.full((2,), float(index))}
+
+
+class Line(BaseModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 1)
+
+    def forward(self, inputs, mode="tensor"):
+        return {"loss": self.linear(torch.stack(inputs)).square().mean()}
+
+
+def make_runner(folder: Path, name: str, epochs: int, **options: object) -> Runner:
+    step = {"type": "LinearLR", "start_factor": 0.5, "end": 4, "by_epoch": False}
+    decay = {"type": "MultiStepLR", "milestones": [1, 3]}
+    return Runner(
+        model=Line(),
+        work_dir=str(folder),
+        train_dataloader={
+            "batch_size": 2,
+            "dataset": Points(),
+            "sampler": {"type": "DefaultSampler", "shuffle": True},
+        },
+        train_cfg={"by_epoch": True, "max_epochs": epochs},
+        optim_wrapper={"optimizer": {"type": "AdamW", "lr": 0.1}},
+        param_scheduler=[step, decay],
+        experiment_name=name,
+        **options,
+    )
+
+
+def test_a_runner_resumes_its_own_checkpoint(tmp_path):
+    register_safe_loader()
+    register_safe_loader()
+    first = make_runner(tmp_path, "first", epochs=2)
+    first.train()
+    second = make_runner(tmp_path, "second", epochs=3, resume=True)
+    second.train()
+    assert (second.epoch, second.iter) == (3, 9)
+    history = MessageHub.get_instance(second.experiment_name).get_scalar("train/loss")
+    assert len(history.data[0]) == 9
+    np.testing.assert_array_equal(
+        history.data[0][:6], first.message_hub.get_scalar("train/loss").data[0]
+    )
+
+
+@pytest.fixture
+def website(tmp_path, monkeypatch):
+    """Serve ``tmp_path/site``; torch's download cache is beside it."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    (tmp_path / "site").mkdir()
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=tmp_path / "site")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield tmp_path / "site", f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_links_are_loaded_safely_too(website, tmp_path):
+    register_safe_loader()
+    folder, address = website
+    torch.save({**WEIGHTS, "lr": np.float64(0.1)}, folder / "good.pth")
+    torch.save(
+        {"evil": Calls(os.mkdir, (str(tmp_path / "mark"),))}, folder / "evil.pth"
+    )
+    loaded = CheckpointLoader.load_checkpoint(f"{address}/good.pth", "cpu")
+    assert loaded["lr"] == 0.1
+    with pytest.raises(CheckpointError, match=r"posix\.mkdir"):
+        CheckpointLoader.load_checkpoint(f"{address}/evil.pth", "cpu")
+    assert not (tmp_path / "mark").exists()
+    with pytest.raises(CheckpointError, match="no such weights"):
+        CheckpointLoader.load_checkpoint("torchvision://resnet0", "cpu")
+    with pytest.raises(CheckpointError, match="retired"):
+        CheckpointLoader.load_checkpoint("mmcls://resnet50", "cpu")

@@ -1,0 +1,84 @@
+"""Every config builds, runs once, and says what it claims."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
+from mmpretrain.structures import DataSample
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+CLASSIFIERS = sorted(CONFIGS.glob("*/cls_*.py"))
+by_name = pytest.mark.parametrize("path", CLASSIFIERS, ids=lambda p: p.stem)
+
+
+def build(cfg):
+    init_default_scope(cfg.default_scope)
+    return MODELS.build({**cfg.model, "data_preprocessor": cfg.data_preprocessor})
+
+
+@by_name
+def test_a_classifier_trains_one_step(path):
+    cfg = Config.fromfile(path)
+    cfg.model.backbone.drop_path_rate = 0.0  # it would skip blocks of this one step
+    model = build(cfg)
+    side = 32 if {"cifar100", "digits"} & set(path.stem.split("_")) else 64
+    batch = {
+        "inputs": [torch.randint(0, 256, (3, side, side)).byte() for _ in range(2)],
+        "data_samples": [DataSample().set_gt_label(i) for i in (1, 7)],
+    }
+    if cfg.optim_wrapper.type.endswith("AmpOptimWrapper"):
+        cfg.optim_wrapper.dtype = "bfloat16"  # what a CPU has
+        cfg.optim_wrapper.loss_scale = 1.0
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    log = model.train_step(batch, wrapper)
+    assert math.isfinite(log["loss"])
+    unmoved = [n for n, p in model.named_parameters() if torch.equal(p, before[n])]
+    assert unmoved == []
+    predictions = model.val_step(batch)
+    assert predictions[0].pred_score.shape == (cfg.model.head.num_classes,)
+
+
+@by_name
+def test_configs_are_short_and_explain_their_learning_rate(path):
+    text = path.read_text()
+    assert text.startswith("# ")
+    assert len(text.splitlines()) <= 90
+    if "lr=" in text.replace(" ", ""):
+        assert "->" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"), [("cls_cifar100", 1.5e-2), ("cls_mini_imagenet_tiny", 2e-3)]
+)
+def test_the_schedule_is_the_release_s(name, rate):
+    cfg = Config.fromfile(CONFIGS / "cluenet" / f"{name}.py")
+    assert cfg.optim_wrapper.optimizer.lr == rate
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=rate)
+    schedulers = [
+        PARAM_SCHEDULERS.build(item, default_args={"optimizer": optimizer})
+        for item in cfg.param_scheduler
+    ]
+    for epoch in range(cfg.train_cfg.max_epochs):
+        if epoch < 5:
+            expected = 1e-6 + (rate - 1e-6) * epoch / 5
+        else:
+            wave = (1 + math.cos(math.pi * (epoch - 5) / 100)) / 2
+            expected = 1e-5 + (rate - 1e-5) * wave
+        actual = optimizer.param_groups[0]["lr"]
+        assert actual == pytest.approx(expected, rel=1e-9), epoch
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+
+
+@pytest.mark.parametrize("scope", ["mmpretrain", "mmdet", "mmseg"])
+def test_the_backbone_builds_in_every_library_s_scope(scope, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    registry = __import__(f"{scope}.registry", fromlist=["MODELS"]).MODELS
+    model = registry.build({"type": "cluenet_mm.CLUENet", "arch": "micro"})
+    assert model(torch.randn(1, 3, 32, 32))[0].shape == (1, 256, 1, 1)

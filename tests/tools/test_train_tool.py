@@ -1,0 +1,230 @@
+"""tools/train.py and tools/test.py as a user runs them."""
+
+import pickle
+import runpy
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy
+from mmengine.config import Config
+from PIL import Image
+
+from cluenet_mm.checkpoint import load_checkpoint, save_checkpoint
+
+WORK = "work_dirs/toy_config"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """Folder of an uninterrupted run of four epochs, with one worker."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    toy.write_config(folder, workers=1)
+    toy.run(folder, "train.py", "toy_config.py")
+    return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(
+    trained, tmp_path, number
+):
+    config = toy.write_config(tmp_path, workers=1)
+    process = toy.start(
+        tmp_path, "train.py", config.name, "--cfg-options", "model.delay=0.15"
+    )
+    output = toy.interrupt(process, tmp_path / WORK, 14, number)
+    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    if number == signal.SIGINT:
+        assert "Interrupted in epoch 3, iteration " in output
+        assert f"{config.name} --cfg-options model.delay=0.15 --resume" in output
+        assert "Traceback" not in output
+    assert len(toy.losses(tmp_path / WORK)) < 24
+
+    output = toy.run(tmp_path, "train.py", config.name, "--resume")
+    assert "resumed epoch: 2, iter: 12" in output
+    expected = toy.losses(trained / WORK)
+    assert sorted(expected) == list(range(1, 25))
+    assert toy.losses(tmp_path / WORK) == expected
+    weights = [
+        load_checkpoint(folder / WORK / "epoch_4.pth")["state_dict"]
+        for folder in (trained, tmp_path)
+    ]
+    assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
+
+
+def test_a_crash_keeps_its_traceback_and_resumes_in_an_iteration_based_run(tmp_path):
+    config = toy.write_config(tmp_path, toy.ITERATIONS, workers=1)
+    command = ("train.py", config)
+    crash = ("--cfg-options", "model.crash_at=18")
+    output = toy.run(tmp_path, *command, *crash, status=1)
+    assert "Traceback" in output
+    assert "RuntimeError: the toy crashed" in output
+    toy.run(tmp_path, *command, "--resume")
+    before, after = toy.losses_of_runs(tmp_path / WORK)
+    assert list(before) == list(range(1, 18))
+    assert list(after) == list(range(13, 25))
+    assert [before[i] for i in range(13, 18)] == [after[i] for i in range(13, 18)]
+
+
+def test_resume_without_and_after_training(trained):
+    output = toy.run(trained, "train.py", "toy_config.py", "--resume")
+    assert "Already finished" in output
+    assert "epoch 4 of 4" in output
+    assert len(list((trained / WORK).glob("*/vis_data"))) == 1
+    output = toy.run(
+        trained,
+        *("train.py", "toy_config.py", "--work-dir", "new", "--resume", "auto"),
+        *("--cfg-options", "train_cfg.max_epochs=1"),
+        "--no-validate",
+    )
+    assert "No checkpoint in new: training starts from the beginning" in output
+    assert "Epoch(val)" not in output
+    assert (trained / "new" / "epoch_1.pth").is_file()
+
+
+def test_a_truncated_last_checkpoint_names_an_older_one(trained, tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
+    good, bad = work / "epoch_3.pth", work / "epoch_4.pth"
+    good.write_bytes((trained / WORK / good.name).read_bytes())
+    bad.write_bytes((trained / WORK / bad.name).read_bytes()[:-2000])
+    (work / "last_checkpoint").write_text(f"/moved/elsewhere/{bad.name}")
+    config = toy.write_config(tmp_path)
+    command = ("train.py", config, "--work-dir", work, "--resume")
+    output = toy.run(tmp_path, *command, status=1)
+    assert f"{bad} is cut short" in output
+    assert f"An older one is whole: go on with --resume {good}" in output
+    assert "Traceback" not in output
+
+
+def test_amp_and_scaled_learning_rate_on_a_cpu(tmp_path):
+    config = toy.write_config(tmp_path)
+    output = toy.run(
+        tmp_path,
+        *("train.py", config, "--amp", "--auto-scale-lr"),
+        *("--cfg-options", "train_cfg.max_epochs=1", "model.nan_at=[2]"),
+    )
+    assert "cluenet_mm.GuardedAmpOptimWrapper" in output
+    assert "Scaling the original LR by 0.5" in output
+    assert "Skipped a step: loss nan at iteration 2" in output
+    assert "skipped_steps: 1" in output
+    assert len(toy.losses(tmp_path / WORK)) == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("train.py", "nowhere.py"), "config nowhere.py is no file"),
+        (("train.py", "{config}", "--resume", "gone.pth"), "gone.pth does not exist"),
+        (("train.py", "{config}", "--cfg-options", "seed"), "expected KEY=VALUE"),
+        (("train.py", "{config}", "--launcher", "pytorch"), "dist_train.sh"),
+        (("test.py", "{config}", "gone.pth"), "gone.pth does not exist"),
+        (("test.py", "{config}", "x.pth", "--out", "x.csv"), "ends in .pkl"),
+        (("test.py", "{config}", "{config}", "--tta"), "--tta needs tta_model"),
+        (("test.py", "{config}", "{config}", "--show-dir", "d"), "--show-dir needs"),
+        (("test.py", "{config}", "{config}"), "is no PyTorch checkpoint"),
+    ],
+)
+def test_bad_input_is_one_clear_line(tmp_path, monkeypatch, capsys, words, message):
+    config = toy.write_config(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    words = [word.format(config=config.name) for word in words]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as ending:
+        runpy.run_path(str(toy.TOOLS / words[0]), run_name="__main__")
+    usage = capsys.readouterr().err
+    assert message in (usage if ending.value.code == 2 else ending.value.code)
+    assert "Traceback" not in usage
+
+
+def test_test_writes_predictions_and_refuses_other_weights(trained):
+    checkpoint = f"{WORK}/epoch_4.pth"
+    output = toy.run(
+        trained, "test.py", "toy_config.py", checkpoint, "--out", "out/predictions.pkl"
+    )
+    assert "accuracy" in output
+    with (trained / "out" / "predictions.pkl").open("rb") as file:
+        predictions = pickle.load(file)
+    assert len(predictions) == 16
+    assert [path.name for path in (trained / "out").iterdir()] == ["predictions.pkl"]
+    output = toy.run(
+        trained,
+        *("test.py", "toy_config.py", checkpoint),
+        *("--cfg-options", "model.width=9"),
+        status=1,
+    )
+    assert "layers.0.weight (8, 6), not (9, 6)" in output
+    assert "Traceback" not in output
+
+
+CLASSIFIER = """
+default_scope = 'mmpretrain'
+model = dict(
+    type='ImageClassifier', backbone=dict(type='LeNet5', num_classes=2),
+    head=dict(type='ClsHead', topk=(1,), loss=dict(type='CrossEntropyLoss')),
+    data_preprocessor=dict(num_classes=2, mean=[0], std=[255]))
+load = [dict(type='LoadImageFromFile', color_type='grayscale')]
+pack = [dict(type='PackInputs')]
+test_dataloader = dict(
+    batch_size=2, sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type='CustomDataset', data_root='data', pipeline=load + pack))
+test_evaluator = dict(type='Accuracy', topk=1)
+test_cfg = dict()
+visualizer = dict(
+    type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
+default_hooks = dict(visualization=dict(type='VisualizationHook', interval=5000))
+tta_model = dict(type='AverageClsScoreTTA')
+flips = [dict(type='RandomFlip', prob=p) for p in (0.0, 1.0)]
+tta_pipeline = load + [dict(type='TestTimeAug', transforms=[flips, pack])]
+"""
+
+
+def test_show_dir_and_tta_with_a_classifier(tmp_path):
+    pytest.importorskip("mmpretrain")
+    for name in ("a/0", "a/1", "b/2", "b/3"):
+        path = tmp_path / "data" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(0).integers(0, 255, (32, 32), np.uint8)
+        Image.fromarray(pixels).save(path)
+    (tmp_path / "classifier.py").write_text(CLASSIFIER)
+    from mmpretrain.models import LeNet5
+
+    weights = LeNet5(num_classes=2).state_dict()
+    weights = {f"backbone.{name}": value for name, value in weights.items()}
+    save_checkpoint({"state_dict": weights}, tmp_path / "weights.pth")
+    command = ("test.py", "classifier.py", "weights.pth")
+    output = toy.run(tmp_path, *command, "--tta")
+    assert "AverageClsScoreTTA" in output
+    assert "accuracy/top1" in output
+    toy.run(tmp_path, *command, "--show-dir", "shown")
+    names = sorted(path.name for path in (tmp_path / "shown").iterdir())
+    assert names == [f"{index}.png_0.png" for index in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("scope", "hook", "expected"),
+    [
+        ("mmdet", "DetVisualizationHook", {"draw", "interval", "test_out_dir"}),
+        ("mmseg", "SegVisualizationHook", {"draw", "interval"}),
+        ("mmpretrain", "VisualizationHook", {"enable", "interval", "out_dir"}),
+    ],
+)
+def test_show_dir_sets_what_the_hook_of_each_library_takes(scope, hook, expected):
+    pytest.importorskip(scope)
+    show = runpy.run_path(str(toy.TOOLS / "test.py"))["show"]
+    cfg = Config(
+        {
+            "default_scope": scope,
+            "default_hooks": {"visualization": {"type": hook}},
+            "visualizer": {"type": "Visualizer"},
+        }
+    )
+    show(cfg, "/shown")
+    options = dict(cfg.default_hooks.visualization)
+    assert set(options) == {"type"} | expected
+    assert options["interval"] == 1
+    folders = {options.get("out_dir"), options.get("test_out_dir")}
+    folders.add(cfg.visualizer.get("save_dir"))
+    assert folders - {None} == {"/shown"}

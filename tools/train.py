@@ -1,0 +1,207 @@
+"""Train a model of any task: builds MMEngine's runner from a config and runs it."""
+
+import argparse
+import re
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+from mmengine.config import Config
+
+from cluenet_mm.checkpoint import CheckpointError, latest_checkpoint, load_checkpoint
+from cluenet_mm.engine.cli import (
+    add_common_arguments,
+    build_runner,
+    fail,
+    is_first_process,
+    load_config,
+    parse_arguments,
+)
+from cluenet_mm.engine.distributed import finish
+
+GUARDED = "cluenet_mm.GuardedOptimWrapper"
+AMP_WRAPPERS = {
+    "OptimWrapper": "AmpOptimWrapper",
+    GUARDED: "cluenet_mm.GuardedAmpOptimWrapper",
+}
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="path or name of a config")
+    add_common_arguments(parser)
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="CHECKPOINT",
+        help="go on from this checkpoint; alone or as 'auto', from the last one in "
+        "the work dir, or from the beginning where there is none",
+    )
+    parser.add_argument(
+        "--amp",
+        action="store_true",
+        help="mixed precision: float16 on a GPU, bfloat16 on a CPU",
+    )
+    parser.add_argument(
+        "--auto-scale-lr",
+        action="store_true",
+        help="scale the learning rate with the total batch size",
+    )
+    parser.add_argument(
+        "--no-validate", action="store_true", help="do not evaluate while training"
+    )
+    return parse_arguments(parser)
+
+
+def apply_options(cfg: Config, args: argparse.Namespace) -> None:
+    """Write the switches of the command line into the config."""
+    for name in ("train_dataloader", "train_cfg", "optim_wrapper"):
+        if not cfg.get(name):
+            raise ValueError(f"config {args.config} cannot train: it has no {name}")
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.amp:
+        use_amp(cfg)
+    if args.auto_scale_lr:
+        if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
+            raise ValueError(
+                "--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in "
+                f"config {args.config}"
+            )
+        cfg.auto_scale_lr.enable = True
+    saving = cfg.get("default_hooks", {}).get("checkpoint") or {}
+    if saving.get("max_keep_ckpts") == 1:
+        say(
+            "Warning: with max_keep_ckpts=1 the last checkpoint is deleted before the "
+            "next one is written; 2 leaves one to resume from after a crash"
+        )
+
+
+def use_amp(cfg: Config) -> None:
+    """Exchange the optimiser wrapper for its twin with mixed precision."""
+    wrapper = cfg.optim_wrapper
+    kind = wrapper.get("type", "OptimWrapper")
+    if kind in AMP_WRAPPERS.values():
+        return
+    if kind not in AMP_WRAPPERS:
+        raise ValueError(
+            f"--amp knows the optimiser wrappers {', '.join(AMP_WRAPPERS)}, not {kind}"
+        )
+    wrapper.type = AMP_WRAPPERS[kind]
+    wrapper.setdefault("loss_scale", "dynamic")
+
+
+def set_resume(cfg: Config, checkpoint: str | None) -> bool:
+    """Point the config to the checkpoint to go on from.
+
+    Args:
+        cfg: Changed in place.
+        checkpoint: A path, ``"auto"``, or None for a new run.
+
+    Returns:
+        Whether there is anything left to train.
+    """
+    if checkpoint is None:
+        return True
+    path = Path(checkpoint)
+    if checkpoint == "auto":
+        path = latest_checkpoint(cfg.work_dir)
+        if path is None:
+            say(f"No checkpoint in {cfg.work_dir}: training starts from the beginning.")
+            return True
+    try:
+        state = load_checkpoint(path)
+    except (CheckpointError, FileNotFoundError) as error:
+        raise CheckpointError(f"{error}.{older_checkpoint(path)}") from error
+    if not {"meta", "message_hub", "optimizer"} <= state.keys():
+        raise CheckpointError(
+            f"checkpoint {path} holds weights without the state of a run: resume from "
+            "an epoch_*.pth or iter_*.pth, or start from these weights with "
+            f"--cfg-options load_from={path}"
+        )
+    cfg.resume, cfg.load_from = True, str(path)
+    # The data loaders are built before MMEngine reads the checkpoint's seed.
+    randomness = cfg.setdefault("randomness", {})
+    if randomness.get("seed") is None:
+        randomness["seed"] = state["meta"]["seed"]
+    for unit in ("epoch", "iter"):
+        end, now = cfg.train_cfg.get(f"max_{unit}s"), state["meta"][unit]
+        if end is not None and now >= end:
+            say(f"Already finished: {path} is {unit} {now} of {end}.")
+            return False
+    return True
+
+
+def older_checkpoint(broken: Path) -> str:
+    """Advice on the newest readable checkpoint beside a broken one."""
+    others = [
+        path
+        for path in broken.parent.glob("*.pth")
+        if re.fullmatch(r"(epoch|iter)_\d+", path.stem) and path.name != broken.name
+    ]
+    for path in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            load_checkpoint(path)
+        except CheckpointError:
+            continue
+        return f" An older one is whole: go on with --resume {path}"
+    return " There is no other checkpoint beside it"
+
+
+def say(message: str) -> None:
+    """Print on one of the processes."""
+    if is_first_process():
+        print(message, flush=True)
+
+
+def resume_command() -> str:
+    """The command of this process with ``--resume`` in place of what it resumed."""
+    words = ["python", *sys.argv]
+    if "--resume" in words:
+        at = words.index("--resume")
+        value = words[at + 1 : at + 2]
+        end = at + 2 if value and not value[0].startswith("-") else at + 1
+        words[at:end] = []
+    words = [word for word in words if not word.startswith("--resume=")]
+    return shlex.join([*words, "--resume"])
+
+
+def train(cfg: Config, distributed: bool) -> int:
+    """Train and return the exit status."""
+    runner = None
+    try:
+        runner = build_runner(cfg)
+        runner.train()
+    except CheckpointError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would cut this
+        where = "before the first epoch"
+        if runner is not None and "epoch" in runner.message_hub.runtime_info:
+            where = f"in epoch {runner.epoch + 1}, iteration {runner.iter + 1}"
+        command = "the same command and --resume" if distributed else resume_command()
+        say(f"\nInterrupted {where}; continue with: {command}")
+        return 130
+    return 0
+
+
+def main() -> int:
+    """Run the script and return its exit status."""
+    args = parse_args()
+    try:
+        cfg = load_config(args)
+        apply_options(cfg, args)
+        unfinished = set_resume(cfg, args.resume)
+    except (CheckpointError, FileNotFoundError, ValueError) as error:
+        fail(error)
+    status = train(cfg, args.launcher != "none") if unfinished else 0
+    if status == 0:
+        finish()
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
