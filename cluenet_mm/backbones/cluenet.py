@@ -9,8 +9,9 @@ Deliberate differences, none of which changes a result beyond rounding:
 * An assignment is an index and one similarity per point, not a table. The arg-max
   is taken of ``sim_alpha * cos`` instead of its sigmoid, which is monotone but
   saturates.
-* Centres are pooled before the 1x1 projections instead of after them: both are
-  linear, and projecting few centres is cheaper than pooling two wide maps.
+* Centres are pooled before the 1x1 projections instead of after them, and the output
+  projection is applied to the centres instead of to the points that receive them:
+  all of these are linear, and there are few centres.
 * Maps are channels-last, so 1x1 convolutions are Linear layers.
 * Odd maps are pooled to the ceiling of half their size (the release fails on them).
 * The release does not say how the gate starts; here like a Linear layer.
@@ -32,7 +33,7 @@ from ..layers import (
     PointEmbedding,
     PointwiseConv,
 )
-from ..ops import Assignment, dispatch, grid_centers, soft_aggregate, unit
+from ..ops import Assignment, dispatch_project, grid_centers, soft_aggregate, unit
 from ..registry import MODELS
 from .base import ClusterBackbone, drop_path_rates, per_stage, resolve_arch
 
@@ -50,7 +51,7 @@ class ClusterAttention(nn.Module):
         min_temperature: Lower bound of the temperature.
         assigns: Whether the block computes the assignment of its stage (the first
             does) or reuses it.
-        impl: Implementation of the assignment.
+        impl: Implementation of assignment and dispatching.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class ClusterAttention(nn.Module):
         self.attn_alpha = nn.Parameter(torch.tensor(log(INITIAL_TEMPERATURE)))
         self.gate = HeadGate(num_heads, head_dims)
         self.proj = PointwiseConv(inner, channels)
+        self.impl = impl
         self.assigns = assigns
         if assigns:
             self.query = nn.Linear(inner, inner)
@@ -107,8 +109,9 @@ class ClusterAttention(nn.Module):
         if self.assigns:
             shared = self._assign(keys, centers)
 
-        out = dispatch(centers, shared.index) * shared.similarity.unsqueeze(-1)
-        out = self.proj(out.transpose(1, 2).flatten(2))  # (B, N, C)
+        out = dispatch_project(
+            centers, *shared, self.proj.weight, self.proj.bias, impl=self.impl
+        )
         return out.unflatten(1, (height, width)), shared
 
     def _split(self, x: Tensor) -> Tensor:

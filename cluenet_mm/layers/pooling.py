@@ -50,6 +50,7 @@ class ImprovedClusterPool(nn.Module):
         centers = grid_centers(points, grid).unsqueeze(1)  # (B, 1, M, C)
         points = points.flatten(1, 2).unsqueeze(1)  # (B, 1, N, C)
         index, _ = self.assignment(points, centers)
-        out = hard_aggregate(points, index, centers)  # (B, 1, M, C)
+        impl = self.assignment.impl
+        out = hard_aggregate(points, index, centers, impl=impl)  # (B, 1, M, C)
         out = out.squeeze(1).unflatten(1, tuple(grid))
         return self.norm2(self.value(self.norm1(out))) + skip

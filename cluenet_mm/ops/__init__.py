@@ -7,13 +7,14 @@ last dimension has to be contiguous, so heads may be strided views of a
 
 * :func:`assign`, :func:`nearest`: which centre is nearest to each point.
 * :func:`soft_aggregate`, :func:`hard_aggregate`: points to centres.
-* :func:`dispatch`, :func:`collect`: centres back to points, and its transpose.
+* :func:`dispatch`, :func:`dispatch_project`: centres back to points.
+* :func:`collect`: adding points up, the transpose of dispatching.
 * :class:`Folds`, :func:`grid_centers`, :func:`coordinates`: geometry of a map.
 """
 
 from .aggregate import hard_aggregate, soft_aggregate
 from .assign import IMPLEMENTATIONS, Assignment, assign, nearest, unit
-from .dispatch import collect, dispatch
+from .dispatch import collect, dispatch, dispatch_project
 from .regions import Folds, coordinates, grid_centers
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "collect",
     "coordinates",
     "dispatch",
+    "dispatch_project",
     "grid_centers",
     "hard_aggregate",
     "nearest",

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .assign.common import unit
-from .dispatch import collect
+from .dispatch import collect, one_hot
 
 
 def soft_aggregate(
@@ -31,7 +31,12 @@ def soft_aggregate(
 
 
 def hard_aggregate(
-    values: Tensor, index: Tensor, initial: Tensor, weights: Tensor | None = None
+    values: Tensor,
+    index: Tensor,
+    initial: Tensor,
+    weights: Tensor | None = None,
+    *,
+    impl: str = "auto",
 ) -> Tensor:
     """Weighted mean of the members of each centre and the centre's own value.
 
@@ -43,6 +48,7 @@ def hard_aggregate(
         index: ``(B, G, N)`` int64 in ``[0, M)``.
         initial: ``(B, G, M, D)``, the centre's own value; its weight is one.
         weights: ``(B, G, N)``, non-negative; ``None`` counts every member once.
+        impl: ``"naive"`` multiplies by the table of members; anything else scatters.
 
     Returns:
         ``(B, G, M, D)`` in the dtype of ``initial``. Sums and their order are those of
@@ -51,11 +57,14 @@ def hard_aggregate(
     num_centers = initial.size(2)
     # Counted in fp32: fp16 cannot hold the sum over many members.
     values = values.to(torch.promote_types(initial.dtype, torch.float32))
-    if weights is None:
-        weights = values.new_ones(1).expand(index.shape)
+    shares = values.new_ones(1) if weights is None else weights.to(values.dtype)
+    shares = shares.expand(index.shape)
+    if impl == "naive":
+        table = one_hot(index, num_centers, shares).transpose(-2, -1)  # (B, G, M, N)
+        total, mass = table @ values, table.sum(dim=-1, keepdim=True)
     else:
-        weights = weights.to(values.dtype)
-        values = values * weights.unsqueeze(-1)
-    total = collect(values, index, num_centers) + initial
-    mass = collect(weights.unsqueeze(-1), index, num_centers) + 1
-    return (total / mass).to(initial.dtype)
+        if weights is not None:
+            values = values * shares.unsqueeze(-1)
+        total = collect(values, index, num_centers)
+        mass = collect(shares.unsqueeze(-1), index, num_centers)
+    return ((total + initial) / (mass + 1)).to(initial.dtype)

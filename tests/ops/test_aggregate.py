@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from cluenet_mm.ops import dispatch, hard_aggregate, soft_aggregate, unit
+from cluenet_mm.ops import (
+    dispatch,
+    dispatch_project,
+    hard_aggregate,
+    soft_aggregate,
+    unit,
+)
 
 
 def draw(*shape, seed=0):
@@ -9,12 +15,13 @@ def draw(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=generator)
 
 
+@pytest.mark.parametrize("impl", ["naive", "auto"])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_hard_aggregate_is_the_weighted_mean_of_members(weighted):
+def test_hard_aggregate_is_the_weighted_mean_of_members(weighted, impl):
     values, initial = draw(2, 3, 20, 4), draw(2, 3, 5, 4, seed=1)
     index = torch.randint(0, 4, (2, 3, 20))  # centre 4 has no member
     weights = draw(2, 3, 20, seed=2).abs() if weighted else None
-    out = hard_aggregate(values, index, initial, weights)
+    out = hard_aggregate(values, index, initial, weights, impl=impl)
     for b in range(2):
         for g in range(3):
             for m in range(5):
@@ -25,17 +32,19 @@ def test_hard_aggregate_is_the_weighted_mean_of_members(weighted):
     torch.testing.assert_close(out[:, :, 4], initial[:, :, 4])
 
 
-def test_hard_aggregate_gradcheck():
+@pytest.mark.parametrize("impl", ["naive", "auto"])
+def test_hard_aggregate_gradcheck(impl):
     values, initial = draw(2, 2, 6, 3), draw(2, 2, 3, 3, seed=1)
     weights = draw(2, 2, 6, seed=2).abs()
     index = torch.randint(0, 3, (2, 2, 6))
     for x in (values, initial, weights):
         x.requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda v, i, w: hard_aggregate(v, index, i, w), (values, initial, weights)
+        lambda v, i, w: hard_aggregate(v, index, i, w, impl=impl),
+        (values, initial, weights),
     )
     assert torch.autograd.gradcheck(
-        lambda v, i: hard_aggregate(v, index, i), (values, initial)
+        lambda v, i: hard_aggregate(v, index, i, impl=impl), (values, initial)
     )
 
 
@@ -86,3 +95,42 @@ def test_dispatched_heads_merge_without_a_copy():
     merged = out.transpose(1, 2).flatten(2)
     assert merged.shape == (2, 11, 12)
     assert merged.data_ptr() == out.data_ptr()
+
+
+@pytest.mark.parametrize("impl", ["naive", "auto"])
+def test_dispatch_project_merges_heads_and_projects(impl):
+    centers, weights = draw(2, 3, 5, 4), draw(2, 3, 11, seed=1)
+    projection, bias = draw(7, 12, seed=2), draw(7, seed=3)
+    index = torch.randint(0, 5, (2, 3, 11))
+    out = dispatch_project(centers, index, weights, projection, bias, impl=impl)
+    points = dispatch(centers, index) * weights.unsqueeze(-1)
+    expected = points.transpose(1, 2).flatten(2) @ projection.T + bias
+    torch.testing.assert_close(out, expected)
+
+
+@pytest.mark.parametrize("impl", ["naive", "auto"])
+def test_dispatch_project_gradcheck(impl):
+    inputs = [draw(2, 3, 5, 4), draw(2, 3, 11), draw(7, 12), draw(7)]
+    index = torch.randint(0, 5, (2, 3, 11))
+    assert torch.autograd.gradcheck(
+        lambda c, w, p, b: dispatch_project(c, index, w, p, b, impl=impl),
+        [x.requires_grad_() for x in inputs],
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_low_precision_is_at_most_twice_as_wrong_as_the_definition(dtype):
+    inputs = [draw(2, 3, 5, 16), draw(2, 3, 90, seed=1), draw(40, 48), draw(40)]
+    index = torch.randint(0, 5, (2, 3, 90))
+    results = {}
+    for impl, kind in (("naive", torch.float64), ("naive", dtype), ("auto", dtype)):
+        leaves = [x.detach().to(kind).requires_grad_() for x in inputs]
+        centers, weights, projection, bias = leaves
+        out = dispatch_project(centers, index, weights, projection, bias, impl=impl)
+        out.backward(draw(*out.shape, seed=5).to(kind))
+        results[impl, kind] = [out.detach(), *(x.grad for x in leaves)]
+    exact = results["naive", torch.float64]
+    for e, r, a in zip(
+        exact, results["naive", dtype], results["auto", dtype], strict=True
+    ):
+        assert (a.double() - e).abs().max() <= 2 * (r.double() - e).abs().max()
