@@ -7,6 +7,7 @@ Python's, NumPy's and PyTorch's generators, the model from PyTorch's.
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -147,6 +148,9 @@ def start(folder: Path, *words: object) -> subprocess.Popen:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # Where the tests run in the background (nohup, CI), Ctrl-C is ignored, and
+        # children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
