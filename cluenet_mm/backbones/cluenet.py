@@ -9,9 +9,9 @@ Deliberate differences, none of which changes a result beyond rounding:
 * An assignment is an index and one similarity per point, not a table. The arg-max
   is taken of ``sim_alpha * cos`` instead of its sigmoid, which is monotone but
   saturates.
-* Centres are pooled before the 1x1 projections instead of after them, and the output
-  projection is applied to the centres instead of to the points that receive them:
-  all of these are linear, and there are few centres.
+* Where points are many, centres are pooled before the 1x1 projections instead of after
+  them; the output projection is applied to the centres instead of to the points that
+  receive them. All of these are linear, and the centres are few.
 * Maps are channels-last, so 1x1 convolutions are Linear layers.
 * Odd maps are pooled to the ceiling of half their size (the release fails on them).
 * The release does not say how the gate starts; here like a Linear layer.
@@ -38,6 +38,8 @@ from ..registry import MODELS
 from .base import ClusterBackbone, drop_path_rates, per_stage, resolve_arch
 
 INITIAL_TEMPERATURE = 2.13
+# Points per centre from which the initial centres are pooled before projecting.
+MANY_POINTS = 8
 
 
 class ClusterAttention(nn.Module):
@@ -95,13 +97,9 @@ class ClusterAttention(nn.Module):
         Returns:
             Mixed map ``(B, H, W, C)`` and the assignment that was used.
         """
-        height, width = x.shape[1:3]
-        pooled = grid_centers(x, self.cluster_grid)  # (B, M, C)
-        x = x.flatten(1, 2)  # (B, N, C)
-        keys = unit(self._split(self.key(x)))  # (B, G, N, D)
-        values = self._split(self.value(x))
-        pooled_keys = self._split(self.key(pooled))  # (B, G, M, D)
-        pooled_values = self._split(self.value(pooled))
+        keys, values = self.key(x), self.value(x)  # (B, H, W, G * D)
+        pooled_keys, pooled_values = self._pool(x, keys, values)  # (B, G, M, D)
+        keys, values = unit(self._split(keys)), self._split(values)  # (B, G, N, D)
 
         temperature = self.attn_alpha.clamp(min=self.log_min_temperature).exp()
         centers = soft_aggregate(pooled_keys, keys, values, temperature)
@@ -112,11 +110,27 @@ class ClusterAttention(nn.Module):
         out = dispatch_project(
             centers, *shared, self.proj.weight, self.proj.bias, impl=self.impl
         )
-        return out.unflatten(1, (height, width)), shared
+        return out.unflatten(1, x.shape[1:3]), shared
+
+    def _pool(self, x: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of the initial centres, ``(B, G, M, D)`` each."""
+        rows, columns = self.cluster_grid
+        if x.shape[1:3] == self.cluster_grid:
+            pooled = keys, values
+        elif x.size(1) * x.size(2) > MANY_POINTS * rows * columns:
+            # Pooling and projecting are both linear: projecting the few centres again
+            # is cheaper than pooling two wide maps.
+            centers = grid_centers(x, self.cluster_grid)
+            centers = centers.unflatten(1, self.cluster_grid)
+            pooled = self.key(centers), self.value(centers)
+        else:
+            pooled = [grid_centers(y, self.cluster_grid) for y in (keys, values)]
+        return self._split(pooled[0]), self._split(pooled[1])
 
     def _split(self, x: Tensor) -> Tensor:
-        """Heads of tokens: ``(B, N, G * D)`` to a view ``(B, G, N, D)``."""
-        return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        """Heads of a map or of tokens: ``(B, ..., G * D)`` to a view (B, G, N, D)."""
+        tokens = x.flatten(1, -2)  # (B, N, G * D)
+        return tokens.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
 
     def _assign(self, keys: Tensor, centers: Tensor) -> Assignment:
         """Assign every point by the similarity ``sigmoid(beta + alpha * cos)``."""

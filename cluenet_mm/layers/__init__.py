@@ -6,13 +6,14 @@ act on the last dimension as it lies, and 3x3 convolutions see the same memory a
 """
 
 from .assignment import HardAssignment
-from .convolution import DepthwiseConv, PointwiseConv, SpatialConv
+from .convolution import ChannelLinear, DepthwiseConv, PointwiseConv, SpatialConv
 from .embedding import PointEmbedding
 from .gate import HeadGate
 from .mlp import ConvMLP
 from .pooling import ImprovedClusterPool
 
 __all__ = [
+    "ChannelLinear",
     "ConvMLP",
     "DepthwiseConv",
     "HardAssignment",

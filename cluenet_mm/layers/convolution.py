@@ -1,13 +1,30 @@
-"""Convolutions on channels-last maps."""
+"""Linear layers and convolutions on channels-last maps."""
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
-class PointwiseConv(nn.Linear):
+class ChannelLinear(nn.Linear):
+    """Linear layer over the channels of a channels-last map.
+
+    On a CPU it runs as a 1x1 convolution: the same memory and arithmetic, by oneDNN
+    instead of the BLAS that PyTorch was built with, which takes half the time where
+    that is MKL on a processor of another maker. The arguments are those of
+    :class:`torch.nn.Linear`.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, H, W, in_features)`` to ``(B, H, W, out_features)``."""
+        if x.device.type != "cpu":
+            return super().forward(x)
+        weight = self.weight[:, :, None, None]
+        return F.conv2d(x.permute(0, 3, 1, 2), weight, self.bias).permute(0, 2, 3, 1)
+
+
+class PointwiseConv(ChannelLinear):
     """1x1 convolution of a channels-last map.
 
-    A Linear by its arithmetic and by the shape of its weight ``(out, in)``; a class
-    of its own because the releases store and initialise it as a convolution.
+    A class of its own because the releases store and initialise it as a convolution.
     """
 
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from .convolution import DepthwiseConv
+from .convolution import ChannelLinear, DepthwiseConv
 
 
 class ConvMLP(nn.Module):
@@ -18,10 +18,10 @@ class ConvMLP(nn.Module):
         self, channels: int, hidden_channels: int, drop_rate: float = 0.0
     ) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(channels, hidden_channels)
+        self.fc1 = ChannelLinear(channels, hidden_channels)
         self.conv = DepthwiseConv(hidden_channels)
         self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden_channels, channels)
+        self.fc2 = ChannelLinear(hidden_channels, channels)
         self.drop = nn.Dropout(drop_rate)
 
     def forward(self, x: Tensor) -> Tensor:

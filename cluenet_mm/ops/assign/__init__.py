@@ -19,6 +19,7 @@ from .common import unit
 __all__ = ["IMPLEMENTATIONS", "Assignment", "assign", "nearest", "unit"]
 
 IMPLEMENTATIONS = ("auto", "naive", "chunked", "triton")
+_HAS_TRITON = find_spec("triton") is not None
 _TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
@@ -69,7 +70,10 @@ def nearest(
     with torch.no_grad():
         if impl == "naive":
             return naive.assign(points, centers)[0]
-        return _search(points, _unit_like(centers, points), impl, tile_bytes)[0]
+        index = _search(points, _unit_like(centers, points), impl, tile_bytes)[0]
+        # A point that is not finite has no direction; unit() would make it NaN.
+        dtype = torch.promote_types(points.dtype, torch.float32)
+        return index * points.sum(dim=-1, dtype=dtype).isfinite()
 
 
 def assign(
@@ -148,10 +152,10 @@ def _resolve(points: Tensor, centers: Tensor, impl: str) -> str:
     if centers.size(2) == 0:
         raise ValueError("there must be at least one center")
     if impl == "auto":
-        fits = points.is_cuda and points.dtype in _TRITON_DTYPES and _has_triton()
+        fits = points.is_cuda and points.dtype in _TRITON_DTYPES and _HAS_TRITON
         return "triton" if fits else "chunked"
     if impl == "triton":
-        if not _has_triton():
+        if not _HAS_TRITON:
             raise ValueError("impl='triton' needs the package triton")
         if points.dtype not in _TRITON_DTYPES:
             raise ValueError(f"impl='triton' does not know {points.dtype}")
@@ -161,11 +165,6 @@ def _resolve(points: Tensor, centers: Tensor, impl: str) -> str:
 def _unit_like(centers: Tensor, points: Tensor) -> Tensor:
     # Autocast normalises in fp32.
     return unit(centers).to(points.dtype)
-
-
-@torch.compiler.assume_constant_result
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
 
 
 def _search(

@@ -28,8 +28,7 @@ def search(
 
     Returns:
         Index ``(B, G, N)`` int64 and dot product ``(B, G, N)``, in the dtype of the
-        product. A point that is not finite gets index 0; otherwise a NaN score
-        wins, and the first of equal scores.
+        product. NaN counts as the largest score; the first of equal scores wins.
     """
     batch, heads, num_points, _ = points.shape
     num_centers = centers.size(2)
@@ -53,7 +52,7 @@ def search(
             for part in points[b, g].split(rows)
         ]
         score, index = (x.view(batch, heads, num_points) for x in _cat(parts))
-    return index * points.isfinite().all(dim=-1), score
+    return index, score
 
 
 def _best(points: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:

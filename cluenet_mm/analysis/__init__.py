@@ -1,0 +1,1 @@
+"""Counting and measuring models; what ``tools/analysis`` stands on."""

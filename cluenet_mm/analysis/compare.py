@@ -1,0 +1,184 @@
+"""Backbones side by side: one case is one mode and one image size of all sides."""
+
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from mmengine.config import Config
+
+from .macs import count_macs, total
+from .measure import Job, Worker, WorkerError
+from .models import build_model, check_impl, has_impl, open_config
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all sides and cases of a run share; see :class:`Job` for the first five.
+
+    Attributes:
+        rounds: Timed rounds of every side.
+    """
+
+    device: str
+    amp: str | None = None
+    compile: bool = False
+    threads: int | None = None
+    memory_limit: int | None = None
+    rounds: int = 7
+
+
+@dataclass
+class Side:
+    """One of the things that are compared.
+
+    Attributes:
+        name: Name of the config.
+        cfg: The config.
+        impl: Implementation, or ``None`` where the backbone has no choice.
+    """
+
+    name: str
+    cfg: Config
+    impl: str | None
+
+    @classmethod
+    def open(cls, name: str, impl: str | None = None) -> "Side":
+        """Load a config and settle the implementation.
+
+        Args:
+            name: As :func:`~cluenet_mm.analysis.models.open_config` takes it.
+            impl: ``None`` takes the config's.
+
+        Raises:
+            FileNotFoundError: No such config.
+            ValueError: The config or the implementation does not fit.
+        """
+        cfg = open_config(name)
+        backbone, scope = cfg.model.backbone, cfg.get("default_scope")
+        if impl is not None:
+            check_impl(backbone, scope, impl)
+        elif has_impl(backbone, scope):
+            impl = backbone.get("impl", "auto")
+        return cls(name, cfg, impl)
+
+    @property
+    def label(self) -> str:
+        """Backbone, variant and implementation in a few words."""
+        backbone = self.cfg.model.backbone
+        words = [backbone.type.split(".")[-1], backbone.get("arch"), self.impl]
+        return " ".join(word for word in words if isinstance(word, str))
+
+    def macs(self, shape: tuple[int, int]) -> int:
+        """Published MACs of the backbone for one image."""
+        model = build_model(self.cfg.model.backbone, self.cfg.get("default_scope"))
+        return total(count_macs(model, shape, model)).published
+
+    def job(self, settings: Settings, mode: str, shape: tuple[int, int]) -> Job:
+        """What a worker has to know."""
+        return Job(
+            backbone=self.cfg.model.backbone.to_dict(),
+            scope=self.cfg.get("default_scope"),
+            impl=self.impl,
+            mode=mode,
+            shape=shape,
+            device=settings.device,
+            amp=settings.amp,
+            compile=settings.compile,
+            threads=settings.threads,
+            memory_limit=settings.memory_limit,
+        )
+
+
+class _Entry:
+    """A side at work. The first error ends it and is kept in its results."""
+
+    def __init__(self, side: Side, worker: Worker, results: dict) -> None:
+        self.side = side
+        self.results = results
+        self._worker = worker
+
+    @property
+    def failed(self) -> bool:
+        return "error" in self.results
+
+    def ask(self, method: str, *args: object) -> Any:
+        if self.failed:
+            return None
+        try:
+            return self._worker.ask(method, *args)
+        except WorkerError as error:
+            self.results["error"] = str(error)
+            self._worker.close()
+            return None
+
+
+def measure(
+    sides: list[Side],
+    mode: str,
+    shape: tuple[int, int],
+    batch: int | None,
+    settings: Settings,
+) -> tuple[list[dict], dict]:
+    """Measure one case of every side.
+
+    Args:
+        sides: The first one is the baseline of the others' ratios.
+        mode: ``"infer"`` or ``"train"``.
+        shape: Height and width.
+        batch: Images; ``None`` takes the largest batch that fits, of each side.
+        settings: What all cases share.
+
+    Returns:
+        One dictionary a side, with ``error`` instead of numbers where it failed, and
+        what the workers say about the machine.
+    """
+    with ExitStack() as stack:
+        entries = []
+        for side in sides:
+            worker = Worker(side.job(settings, mode, shape))
+            results = {"config": side.name, "label": side.label, "impl": side.impl}
+            results |= {"mode": mode, "shape": list(shape), "batch": batch}
+            entries.append(_Entry(side, stack.enter_context(closing(worker)), results))
+        # Loading may overlap, measuring may not.
+        machine = [entry.ask("about") for entry in entries]
+        for entry in entries:
+            if batch is None:
+                entry.results["batch"] = entry.ask("largest_batch")
+            memory = entry.ask("peak_memory", entry.results["batch"])
+            entry.results["peak_memory_mib"] = memory
+            entry.ask("warm_up", entry.results["batch"])
+        rounds = [[e.ask("round") for e in entries] for _ in range(settings.rounds)]
+    for entry, speeds in zip(entries, zip(*rounds, strict=True), strict=True):
+        if not entry.failed:
+            _summarise(entry.results, list(speeds), entry.side.macs(shape))
+    first, *others = (entry.results for entry in entries)
+    for other in others:
+        if "error" not in first and "error" not in other:
+            other["ratio"] = _ratio(other, first)
+    return [first, *others], next((m for m in machine if m is not None), {})
+
+
+def _summarise(results: dict, speeds: list[float], macs: int) -> None:
+    results["images_per_second"] = median(speeds)
+    results["images_per_second_range"] = [min(speeds), max(speeds)]
+    results["rounds"] = speeds
+    results["macs_per_image"] = macs
+    results["macs_per_second"] = macs * results["images_per_second"]
+
+
+def _ratio(case: dict, baseline: dict) -> dict:
+    """Ratios to the baseline; the speed's is the median over neighbouring rounds."""
+    pairs = zip(case["rounds"], baseline["rounds"], strict=True)
+    speeds = [speed / base for speed, base in pairs]
+    macs = case["macs_per_image"] / baseline["macs_per_image"]
+    memory = None
+    if baseline["peak_memory_mib"] > 0:
+        memory = case["peak_memory_mib"] / baseline["peak_memory_mib"]
+    return {
+        "images_per_second": median(speeds),
+        "images_per_second_range": [min(speeds), max(speeds)],
+        "macs_per_second": macs * median(speeds),
+        "peak_memory_mib": memory,
+        "batch": case["batch"] / baseline["batch"],
+    }

@@ -1,0 +1,169 @@
+"""Multiply-accumulate operations (MACs) of a model, part by part.
+
+One MAC is a multiplication and an addition; ``torch.utils.flop_counter`` counts it as
+two FLOPs. Matrix products and convolutions count, element-wise work does not. Models
+run on PyTorch's meta device, so that no image is too large to be counted.
+
+Two counts are given:
+
+* *executed*: what our code does, attention included, with the implementation that the
+  config chooses. Searching by tiles makes the same products as the dense table.
+* *published*: the operators of the dense official code that a counter sees. It is the
+  convention of the published tables and of ``macs_per_second``. For CLUENet's mixer it
+  is :func:`_official_cluenet_mixer`; for all else it is what is executed.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from mmengine.config import Config
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..backbones.cluenet import ClusterAttention
+from .models import build_model
+
+
+@dataclass
+class Part:
+    """Size and cost of one part of a model for one image.
+
+    Attributes:
+        name: Attribute path of the part.
+        parameters: Number of its parameters.
+        published: MACs in the published convention.
+        executed: MACs that our code executes.
+    """
+
+    name: str
+    parameters: int
+    published: int
+    executed: int
+
+
+def count_config(cfg: Config, shape: tuple[int, int]) -> list[Part]:
+    """Count the model of a config; of a detector, what it runs up to the neck.
+
+    Args:
+        cfg: The config.
+        shape: Height and width of the image.
+
+    Returns:
+        As :func:`count_macs`.
+    """
+    scope = cfg.get("default_scope")
+    model = {"data_preprocessor": cfg.get("data_preprocessor"), **cfg.model}
+    model = build_model(model, scope)
+    return count_macs(model, shape, model.extract_feat if scope == "mmdet" else model)
+
+
+def count_macs(
+    model: nn.Module, shape: tuple[int, int], run: Callable[[Tensor], object]
+) -> list[Part]:
+    """Count every part of a model in the order in which they run.
+
+    Args:
+        model: Moved to the meta device, in evaluation mode: of no use afterwards.
+        shape: Height and width of the image.
+        run: What to count: called with an image ``(1, 3, height, width)``.
+
+    Returns:
+        The parts: children of the model and of its backbone, where lists and sequences
+        stand for what is in them. Parts without parameters and MACs are left out.
+    """
+    model.to("meta").eval()
+    names = {module: name for name, module in model.named_modules()}
+    counter = FlopCounterMode(display=False)
+    macs: dict[str, int] = {}  # of the modules that ran, in the order of their starts
+    official: dict[str, int] = defaultdict(int)
+
+    def start(module: nn.Module, inputs: tuple) -> None:
+        name = names[module]
+        macs[name] = macs.get(name, 0) - counter.get_total_flops() // 2
+        if isinstance(module, ClusterAttention):
+            official[name] += _official_cluenet_mixer(module, inputs[0])
+
+    def end(module: nn.Module, inputs: tuple, output: object) -> None:
+        macs[names[module]] += counter.get_total_flops() // 2
+
+    handles = [module.register_forward_pre_hook(start) for module in names]
+    handles += [module.register_forward_hook(end) for module in names]
+    # The fused attention of the CPU has no formula; the composed one is counted.
+    with counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        run(torch.empty(1, 3, *shape, device="meta"))
+    for handle in handles:
+        handle.remove()
+
+    def executed(name: str, module: nn.Module) -> int:
+        if name in macs:
+            return macs[name]
+        return sum(executed(f"{name}.{k}", v) for k, v in module.named_children())
+
+    parts = []
+    for name, module in _parts(model):
+        own = executed(name, module)
+        inside = [mixer for mixer in official if mixer.startswith(f"{name}.")]
+        change = sum(official[mixer] - macs[mixer] for mixer in inside)
+        parts.append(Part(name, _size(module), own + change, own))
+    ran = list(macs)
+
+    def rank(part: Part) -> int:
+        inside = (i for i, n in enumerate(ran) if f"{n}.".startswith(f"{part.name}."))
+        return min(inside, default=len(ran))
+
+    parts.sort(key=rank)
+    # Parameters and products of a module that has children of its own as well.
+    rest = counter.get_total_flops() // 2 - sum(part.executed for part in parts)
+    size = _size(model) - sum(part.parameters for part in parts)
+    parts.append(Part("(other)", size, rest, rest))
+    return [part for part in parts if part.parameters or part.executed]
+
+
+def total(parts: list[Part]) -> Part:
+    """The sum over all parts."""
+    return Part(
+        "total",
+        sum(part.parameters for part in parts),
+        sum(part.published for part in parts),
+        sum(part.executed for part in parts),
+    )
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _parts(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    parts = []
+    for name, child in model.named_children():
+        if name == "backbone":
+            parts += [(f"backbone.{key}", part) for key, part in _parts(child)]
+        elif isinstance(child, nn.ModuleList | nn.Sequential):
+            parts += [(f"{name}.{key}", part) for key, part in child.named_children()]
+        else:
+            parts.append((name, child))
+    return parts
+
+
+def _official_cluenet_mixer(mixer: ClusterAttention, x: Tensor) -> int:
+    """What a counter sees of CLUENet's mixer in the official code.
+
+    Keys, values and output projected for the whole map (the projected maps are pooled),
+    the gate, and dispatching as a product of the points-by-centres table with the
+    centres. Attention runs in FlashAttention, of which a counter sees nothing. The
+    first block of a stage also projects the centres and makes a table of similarities.
+    """
+    batch, height, width, channels = x.shape
+    points = height * width
+    centers = mixer.cluster_grid[0] * mixer.cluster_grid[1]
+    inner = mixer.key.out_features
+    head = inner // mixer.num_heads
+    macs = 3 * points * channels * inner
+    macs += mixer.num_heads * centers * (2 * head + 1) * (head // 2)
+    macs += points * centers * inner
+    if mixer.assigns:
+        macs += centers * inner * inner + points * centers * inner
+    return batch * macs

@@ -1,0 +1,333 @@
+"""Speed and peak memory of one backbone, measured in a process of its own.
+
+:class:`Worker` starts the process and asks it one thing at a time, so that the caller
+can alternate between several workers and never has two of them computing at once.
+"""
+
+import ctypes
+import gc
+import platform
+import re
+import resource
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from math import ceil
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.logging import MMLogger
+
+from .models import build_model
+
+MIB = 2**20
+# A round lasts at least this long.
+ROUND_SECONDS = 0.5
+# Side of the image that loads the libraries before memory is measured.
+WARM_UP_SIDE = 64
+MAX_BATCH = 2**14
+GRACE_SECONDS = 10
+
+
+class WorkerError(RuntimeError):
+    """A worker reported an error or ended; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker measures.
+
+    Attributes:
+        backbone: Config of the backbone.
+        scope: Default scope of the config.
+        impl: Implementation of the clustering primitives, or ``None``.
+        mode: ``"infer"`` (forward, no gradient) or ``"train"`` (forward and backward
+            with the gradients of all parameters; no optimiser).
+        shape: Height and width.
+        device: ``"cpu"`` or ``"cuda"``.
+        amp: Dtype of autocast, ``"bfloat16"`` or ``"float16"``, or ``None``.
+        compile: Whether ``torch.compile`` is applied.
+        threads: Threads of the CPU, or ``None`` for PyTorch's default.
+        memory_limit: MiB that may be taken over the loaded model, or ``None``.
+    """
+
+    backbone: dict
+    scope: str | None
+    impl: str | None
+    mode: str
+    shape: tuple[int, int]
+    device: str
+    amp: str | None = None
+    compile: bool = False
+    threads: int | None = None
+    memory_limit: int | None = None
+
+
+class Worker:
+    """A process that holds a loaded model and measures it when asked.
+
+    The methods of :class:`Bench` can be called through :meth:`ask`.
+    """
+
+    def __init__(self, job: Job) -> None:
+        context = get_context("spawn")
+        self._compiles = job.compile
+        self._connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, job), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def ask(self, method: str, *args: object) -> Any:
+        """Call a method of the worker's :class:`Bench` and wait for the result.
+
+        Raises:
+            WorkerError: The method raised, or the process ended.
+        """
+        try:
+            self._connection.send((method, args))
+            result, error = self._connection.recv()
+        except (EOFError, ConnectionError):
+            self.process.join()
+            raise WorkerError(_ending(self.process.exitcode)) from None
+        if error is not None:
+            raise WorkerError(error)
+        return result
+
+    def close(self) -> None:
+        """End the process."""
+        self._connection.close()
+        if self._compiles:  # it ends by itself then, and so do the compiler's processes
+            self.process.join(GRACE_SECONDS)
+        self.process.kill()
+        self.process.join()
+
+
+class Bench:
+    """The worker's side: a model on its device, and the measurements.
+
+    Args:
+        job: What to measure.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        if job.threads is not None:
+            torch.set_num_threads(job.threads)
+        torch.manual_seed(0)
+        backbone = {k: v for k, v in job.backbone.items() if k != "init_cfg"}
+        model = build_model(backbone, job.scope, job.impl)
+        # A line for every parameter otherwise.
+        MMLogger.get_current_instance().setLevel("WARNING")
+        model.init_weights()
+        model.train(job.mode == "train")  # returns nothing in OpenMMLab's backbones
+        self._model = model.to(job.device)
+        self._run = torch.compile(self._model) if job.compile else self._model
+        self._images = torch.empty(0)
+        self._repeats = 1
+        if not job.compile:  # it would be compiled for this size first
+            self._load(1, tuple(min(WARM_UP_SIDE, side) for side in job.shape))
+            self._step()
+        if job.memory_limit is not None:
+            self._limit_memory(job.memory_limit)
+
+    def about(self) -> dict:
+        """Name of the device, number of threads, how memory is measured."""
+        if self.job.device == "cuda":
+            name, memory = torch.cuda.get_device_name(), "PyTorch's allocator"
+        else:
+            name, memory = _cpu_name(), "resident set, high-water mark of one step"
+            if not reset_high_water_mark():
+                memory = (
+                    "resident set, high-water mark since the start of the process "
+                    "(the kernel does not permit resetting it): an upper bound"
+                )
+        return {"device": name, "threads": torch.get_num_threads(), "memory": memory}
+
+    def peak_memory(self, batch: int) -> float:
+        """Peak over the loaded model and its input during one step, in MiB.
+
+        CUDA: what PyTorch's allocator handed out. CPU: the resident set, by the
+        kernel's own high-water mark, which is reset before the step.
+        """
+        self._load(batch, self.job.shape)
+        if self.job.compile:
+            self._step()
+        self._model.zero_grad(set_to_none=True)
+        gc.collect()
+        if self.job.device == "cuda":
+            torch.cuda.synchronize()
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            self._step()
+            return (torch.cuda.max_memory_allocated() - before) / MIB
+        _return_free_memory()
+        reset_high_water_mark()
+        before = process_memory("VmRSS")
+        self._step()
+        return process_memory("VmHWM") - before
+
+    def warm_up(self, batch: int) -> None:
+        """Run until a step takes its usual time, and choose the steps of a round."""
+        self._load(batch, self.job.shape)
+        seconds = self._seconds(1)
+        if seconds < ROUND_SECONDS:
+            seconds = self._seconds(1)
+        self._repeats = ceil(ROUND_SECONDS / seconds)
+        self._release()
+
+    def round(self) -> float:
+        """Images per second over one round."""
+        if self.job.device == "cuda":  # the cache was given back after the last round
+            self._step()
+        seconds = self._seconds(self._repeats)
+        self._release()
+        return self._repeats * len(self._images) / seconds
+
+    def largest_batch(self) -> int:
+        """Largest batch with which a step fits into the memory of the GPU.
+
+        Raises:
+            MemoryError: Not even one image fits.
+        """
+        fits, fails = 0, MAX_BATCH + 1
+        while fails - fits > 1:
+            batch = min(2 * fits or 1, (fits + fails) // 2)
+            if self._fits(batch):
+                fits = batch
+            else:
+                fails = batch
+        if fits == 0:
+            raise MemoryError("not even one image fits")
+        return fits
+
+    def _fits(self, batch: int) -> bool:
+        try:
+            self._load(batch, self.job.shape)
+            self._step()
+        except torch.OutOfMemoryError:
+            return False
+        finally:
+            self._model.zero_grad(set_to_none=True)
+            self._release()
+        return True
+
+    def _load(self, batch: int, shape: tuple[int, int]) -> None:
+        self._images = torch.empty(0)
+        self._images = torch.randn(batch, 3, *shape, device=self.job.device)
+
+    def _step(self) -> None:
+        train = self.job.mode == "train"
+        dtype = getattr(torch, self.job.amp) if self.job.amp else None
+        if train:
+            self._model.zero_grad(set_to_none=True)
+        with (
+            torch.set_grad_enabled(train),
+            torch.autocast(self.job.device, dtype, enabled=dtype is not None),
+        ):
+            outputs = self._run(self._images)
+        if train:
+            sum(x.float().square().mean() for x in outputs).backward()
+
+    def _seconds(self, repeats: int) -> float:
+        self._synchronize()
+        start = time.perf_counter()
+        for _ in range(repeats):
+            self._step()
+        self._synchronize()
+        return time.perf_counter() - start
+
+    def _synchronize(self) -> None:
+        if self.job.device == "cuda":
+            torch.cuda.synchronize()
+
+    def _release(self) -> None:
+        # The other workers need the memory that PyTorch keeps.
+        if self.job.device == "cuda":
+            torch.cuda.empty_cache()
+
+    def _limit_memory(self, mib: int) -> None:
+        if self.job.device == "cuda":
+            used = torch.cuda.memory_allocated() + mib * MIB
+            total = torch.cuda.get_device_properties(0).total_memory
+            torch.cuda.set_per_process_memory_fraction(min(used / total, 1.0))
+        else:
+            used = int((process_memory("VmSize") + mib) * MIB)
+            resource.setrlimit(resource.RLIMIT_AS, (used, used))
+
+
+def _serve(connection: Connection, job: Job) -> None:
+    """Main function of the worker's process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller decides what Ctrl-C means
+    bench, failure = None, None
+    try:
+        bench = Bench(job)
+    except Exception as error:  # whatever a model raises is reported to the caller
+        failure = _one_line(error)
+    with suppress(EOFError, ConnectionError):  # the caller has gone
+        while True:
+            method, args = connection.recv()
+            if bench is None:
+                connection.send((None, failure))
+                return
+            try:
+                answer = (getattr(bench, method)(*args), None)
+            except Exception as error:
+                answer = (None, _one_line(error))
+            connection.send(answer)
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    ran_out = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    ran_out |= "can't allocate memory" in lines[0]
+    prefix = "out of memory: " if ran_out else ""
+    return prefix + re.sub(r"^\[enforce fail at .*?\] (err == 0\. )?", "", lines[0])
+
+
+def _ending(status: int) -> str:
+    if status == -signal.SIGKILL:
+        return "killed by signal 9: out of memory, as a rule"
+    if status < 0:
+        return f"ended by signal {-status}"
+    return f"ended with status {status}"
+
+
+def process_memory(key: str) -> float:
+    """A line of ``/proc/self/status`` in MiB, such as ``VmRSS``."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    return int(re.search(rf"^{key}:\s+(\d+) kB", status, re.MULTILINE)[1]) / 1024
+
+
+def reset_high_water_mark() -> bool:
+    """Let ``VmHWM`` begin again from the present resident set.
+
+    Returns:
+        Whether the kernel permits it.
+    """
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+def _return_free_memory() -> None:
+    """Give freed memory back to the kernel, so that it counts when it is used again."""
+    trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # a function of glibc
+        trim(0)
+
+
+def _cpu_name() -> str:
+    names = re.findall(
+        r"^model name\s*:\s*(.+)$",
+        Path("/proc/cpuinfo").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    return names[0] if names else platform.machine()

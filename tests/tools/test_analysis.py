@@ -1,0 +1,252 @@
+"""Counting and measuring: tools/analysis and what it stands on."""
+
+import json
+import os
+import runpy
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from toy import TOOLS, run
+
+from cluenet_mm.analysis.compare import Settings, Side, measure
+from cluenet_mm.analysis.macs import count_config, total
+from cluenet_mm.analysis.measure import Job, Worker, WorkerError
+from cluenet_mm.analysis.models import image_shape, open_config
+
+CONFIG = "cluenet/cls_digits"
+SETTINGS = Settings(device="cpu", threads=1, rounds=2)
+
+
+def call(script: str, *words: object, monkeypatch) -> int | str | None:
+    """Run a script in this process and return its exit status or message."""
+    monkeypatch.setattr(sys, "argv", [script, *map(str, words)])
+    with pytest.raises(SystemExit) as ending:
+        runpy.run_path(str(TOOLS / "analysis" / script), run_name="__main__")
+    return ending.value.code
+
+
+@pytest.mark.parametrize(
+    ("config", "side", "parameters", "gmacs"),
+    [
+        ("cls_cifar100", 32, 3_016_788, 0.187),
+        ("cls_mini_imagenet_micro", 224, 3_017_908, 0.654),
+        ("cls_mini_imagenet_tiny", 224, 5_680_430, 1.344),
+        ("cls_mini_imagenet_small", 224, 15_048_840, 3.193),
+        ("cls_mini_imagenet_base", 224, 30_198_452, 6.523),
+    ],
+)
+def test_macs_are_the_published_ones(config, side, parameters, gmacs):
+    cfg = open_config(f"cluenet/{config}")
+    assert image_shape(cfg) == (side, side)
+    parts = count_config(cfg, image_shape(cfg))
+    names = [part.name for part in parts]
+    pyramid = ["embed", "stages.0", "reducers.0", "stages.1", "reducers.1"]
+    pyramid += ["stages.2", "reducers.2", "stages.3", "norm3"]
+    assert names == [*(f"backbone.{name}" for name in pyramid), "head"]
+    assert total(parts).parameters == parameters
+    assert total(parts).published == pytest.approx(gmacs * 1e9, rel=5e-3)
+
+
+def test_macs_of_parts_that_are_easily_counted_by_hand():
+    cfg = open_config("cluenet/cls_mini_imagenet_micro")
+    parts = {part.name: part for part in count_config(cfg, (64, 96))}
+    points = 16 * 24
+    embed = points * (4 * 4 * 5 * 32 + 9 * 32)
+    assert parts["backbone.embed"].executed == embed
+    # Feature, table, two convolutions of the centres, skip.
+    centers = points // 4
+    pool = points * 32 * 32 + points * centers * 32
+    pool += centers * (32 * 32 + 32 * 64) + centers * 9 * 32 * 64
+    assert parts["backbone.reducers.0"].executed == pool
+    assert parts["backbone.reducers.0"].published == pool
+    assert parts["head"].executed == 256 * 100
+
+
+def test_a_detector_is_counted_up_to_its_neck():
+    cfg = open_config("mmdet::yolo/yolov3_d53_8xb8-320-273e_coco.py")
+    parts = {part.name: part for part in count_config(cfg, (64, 64))}
+    assert parts["neck"].executed > 0
+    assert parts["bbox_head"].executed == 0 < parts["bbox_head"].parameters
+
+
+def test_the_image_size_of_a_detector_is_height_then_width():
+    pipeline = [{"type": "LoadImageFromFile"}, {"type": "Resize", "scale": (1333, 800)}]
+    cfg = Config({"test_dataloader": {"dataset": {"pipeline": pipeline}}})
+    assert image_shape(cfg) == (800, 1333)
+
+
+def test_the_benchmark_measures_both_sides(tmp_path):
+    output = run(
+        tmp_path,
+        *("analysis/benchmark.py", CONFIG, "--impl", "naive", "--vs", "chunked"),
+        *("--shape", 96, 80, "--batch", 2, "--mode", "train"),
+        *("--threads", 1, "--rounds", 2, "--json", "out/result.json"),
+    )
+    results = json.loads((tmp_path / "out/result.json").read_text())
+    assert os.listdir(tmp_path / "out") == ["result.json"]
+    assert results["threads"] == 1
+    assert results["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert results["device"] in output
+    cases = results["cases"]
+    assert [case["impl"] for case in cases] == ["naive", "chunked"]
+    for case in cases:
+        assert (case["mode"], case["shape"], case["batch"]) == ("train", [96, 80], 2)
+        low, high = case["images_per_second_range"]
+        assert 0 < low <= case["images_per_second"] <= high
+        assert len(case["rounds"]) == 2
+        assert case["peak_memory_mib"] > 0
+        macs = case["macs_per_image"] * case["images_per_second"]
+        assert case["macs_per_second"] == pytest.approx(macs)
+        assert ("ratio" in case) == (case["impl"] == "chunked")
+    pairs = zip(cases[1]["rounds"], cases[0]["rounds"], strict=True)
+    low, high = sorted(speed / base for speed, base in pairs)
+    assert low <= cases[1]["ratio"]["images_per_second"] <= high
+
+
+def test_a_backbone_of_another_library_is_measured():
+    side = Side.open("mmpretrain::resnet/resnet18_8xb16_cifar10.py")
+    assert side.impl is None
+    assert side.macs((32, 32)) == pytest.approx(0.555e9, rel=0.01)
+    worker = Worker(side.job(SETTINGS, "infer", (32, 32)))
+    worker.ask("warm_up", 2)
+    assert worker.ask("round") > 0
+    worker.close()
+
+
+def job(impl: str, side: int, mode: str = "infer") -> Job:
+    backbone = open_config("cluenet/cls_mini_imagenet_micro").model.backbone.to_dict()
+    return Job(backbone, "mmpretrain", impl, mode, (side, side), "cpu", threads=1)
+
+
+def test_peak_memory_sees_the_table_and_what_a_backward_pass_keeps():
+    jobs = [job("naive", 384), job("chunked", 384), job("chunked", 384, "train")]
+    workers = [Worker(each) for each in jobs]
+    naive, chunked, train = (worker.ask("peak_memory", 1) for worker in workers)
+    points = 96 * 96
+    table = points * (points // 4) * 4 / 2**20  # 81 MiB
+    assert naive > table
+    assert naive - chunked > 0.5 * table
+    assert train > chunked + 3.0e6 * 4 / 2**20  # the gradients at least
+
+    os.kill(workers[0].process.pid, signal.SIGKILL)
+    with pytest.raises(WorkerError, match="killed by signal 9"):
+        workers[0].ask("peak_memory", 1)
+    for worker in workers:
+        worker.close()
+        assert not worker.process.is_alive()
+
+
+def test_a_side_without_memory_leaves_the_other_one():
+    sides = [Side.open("cluenet/cls_mini_imagenet_micro", i) for i in ("naive", "auto")]
+    settings = Settings(device="cpu", threads=1, rounds=1, memory_limit=150)
+    (naive, auto), machine = measure(sides, "infer", (448, 448), 1, settings)
+    assert naive["error"].startswith("out of memory: ")
+    assert "\n" not in naive["error"]
+    assert "images_per_second" not in naive
+    assert auto["images_per_second"] > 0
+    assert "ratio" not in auto
+    assert machine["threads"] == 1
+
+
+@pytest.mark.parametrize("script", ["benchmark.py", "get_flops.py"])
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("cluenet/cls_digit", "no config is named 'cluenet/cls_digit.py'"),
+        ("mmpretrain::nothing/here.py", "mmpretrain has no config nothing/here.py"),
+        ("nobody::resnet.py", "the libraries are mmpretrain::"),
+        ("_base_/datasets/digits", "describes no model with a backbone"),
+    ],
+)
+def test_a_wrong_config_is_one_line(script, config, message, monkeypatch):
+    ending = call(script, config, monkeypatch=monkeypatch)
+    assert ending.startswith("error: ")
+    assert message in ending
+    assert "\n" not in ending
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([CONFIG, "--vs", "dense"], "unknown impl 'dense'; choose from auto, naive"),
+        (
+            ["mmpretrain::resnet/resnet18_8xb16_cifar10.py", "--impl", "naive"],
+            "has no impl to choose",
+        ),
+    ],
+)
+def test_a_wrong_impl_is_one_line(words, message, monkeypatch):
+    ending = call("benchmark.py", *words, monkeypatch=monkeypatch)
+    assert message in ending
+    assert "\n" not in ending
+
+
+def write_results(path: Path, sides: tuple[int, ...] = (32, 64)) -> None:
+    cases = [
+        {
+            "config": CONFIG,
+            "label": f"CLUENet {impl}",
+            "impl": impl,
+            "mode": "infer",
+            "shape": [side, side],
+            "batch": 2,
+            "peak_memory_mib": 8.0 * side,
+            "images_per_second": 1e6 / side,
+            "images_per_second_range": [9e5 / side, 1.1e6 / side],
+            "macs_per_second": 5e9,
+        }
+        for impl in ("naive", "auto")
+        for side in sides
+    ]
+    cases[-1]["ratio"] = {"images_per_second": 8.25, "peak_memory_mib": 0.125}
+    failed = {k: cases[0][k] for k in ("label", "mode", "batch")}
+    cases.append({**failed, "shape": [96, 96], "error": "out of memory: 9 | 1"})
+    results = {"device": "a CPU", "threads": 2, "settings": {"rounds": 7, "amp": None}}
+    path.write_text(json.dumps({**results, "versions": {"torch": "2"}, "cases": cases}))
+
+
+def test_the_plot_has_a_line_for_every_side(tmp_path, monkeypatch):
+    write_results(tmp_path / "r.json")
+    out = tmp_path / "images/scaling.png"
+    words = [tmp_path / "r.json", "--out", out]
+    assert call("plot_scaling.py", *words, monkeypatch=monkeypatch) is None
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert os.listdir(out.parent) == ["scaling.png"]
+    script = runpy.run_path(str(TOOLS / "analysis" / "plot_scaling.py"))
+    lines, device = script["collect"]([tmp_path / "r.json"], "infer")
+    assert device == "a CPU"
+    assert lines["CLUENet auto"] == [(1024, 32e-6, 128), (4096, 64e-6, 256)]
+    assert set(lines) == {"CLUENet naive", "CLUENet auto"}
+
+
+def test_the_plot_refuses_what_it_cannot_draw(tmp_path, monkeypatch):
+    (tmp_path / "r.json").write_text("[]")
+    out = tmp_path / "scaling.png"
+    words = [tmp_path / "r.json", "--out", out]
+    assert "no results of" in call("plot_scaling.py", *words, monkeypatch=monkeypatch)
+    write_results(tmp_path / "r.json", sides=(32,))
+    assert "fewer than two" in call("plot_scaling.py", *words, monkeypatch=monkeypatch)
+    assert not out.exists()
+
+
+def test_tables_are_filled_between_their_marks(tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    marks = "<!-- results: {} -->\nold\n<!-- end -->\n"
+    page.write_text(f"# A\n{marks.format('r.json')}B\n{marks.format('none.json')}C\n")
+    write_results(tmp_path / "r.json")
+    for _ in range(2):  # the second time finds its own table
+        words = [page, tmp_path]
+        assert call("fill_tables.py", *words, monkeypatch=monkeypatch) is None
+        text = page.read_text()
+        assert "a CPU, 2 threads, PyTorch 2, rounds 7." in text
+        row = "| infer | 64x64 | 2 | CLUENet auto | 15,625 (14,062 to 17,188) |"
+        assert f"{row} 512 | 5 | 8.25 |  | 0.125 |" in text
+        assert "| 96x96 | 2 | CLUENet naive | out of memory: 9 / 1 |" in text
+        assert (
+            "B\n<!-- results: none.json -->\nNot measured yet.\n<!-- end -->\nC" in text
+        )
+        assert "old" not in text

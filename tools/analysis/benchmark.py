@@ -1,0 +1,193 @@
+r"""Images per second and peak memory of backbones, side by side in one run.
+
+Every side gets a fresh process for every case (mode and shape). Its peak memory over
+the loaded model and its input is taken during one step; then the processes are timed
+in turns, A B A B, never two at once, so that a drift of the machine meets both.
+`train` is forward and backward of the backbone, without an optimiser. MACs per second
+are the `published` MACs of tools/analysis/get_flops.py, of the forward pass also in
+training, times the images per second. The ratio of the speeds is the median over
+neighbouring rounds.
+
+Examples (a config is a path, a name such as cluenet/cls_imagenet_tiny, or mmpretrain::)
+  benchmark.py cluenet/cls_imagenet_tiny --impl naive --vs auto --batch 8 \
+      --mode infer train --shape 224 224 --shape 512 512 --json result.json
+  benchmark.py mmpretrain::poolformer/poolformer-s12_32xb128_in1k.py \
+      --vs-config cluenet/cls_imagenet_tiny --batch 8
+"""
+
+import argparse
+import json
+import platform
+import sys
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from cluenet_mm.analysis.compare import Settings, Side, measure
+from cluenet_mm.analysis.models import image_shape
+from cluenet_mm.analysis.results import write_text
+from cluenet_mm.engine.cli import fail
+
+PACKAGES = ("torch", "triton", "mmengine", "mmcv", "mmpretrain", "cluenet_mm")
+ROW = "{:<6}{:>10}{:>6}  {:<22}{:>10}{:>20}{:>12}{:>10}"
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="path or name of a config")
+    parser.add_argument(
+        "--shape",
+        action="append",
+        nargs=2,
+        type=positive,
+        metavar=("H", "W"),
+        help="image size; may be repeated (default: that of the test pipeline)",
+    )
+    parser.add_argument(
+        "--batch",
+        type=batch_size,
+        default=1,
+        help="images, or `max`: of each side the largest batch that fits into the "
+        "memory of the GPU (default: 1)",
+    )
+    parser.add_argument(
+        "--mode", nargs="+", choices=["infer", "train"], default=["infer"]
+    )
+    parser.add_argument("--impl", help="implementation (default: the config's)")
+    parser.add_argument("--vs", metavar="IMPL", help="implementation of a second side")
+    parser.add_argument(
+        "--vs-config", metavar="CONFIG", help="config of a second side (default: same)"
+    )
+    parser.add_argument(
+        "--device",
+        choices=["cpu", "cuda"],
+        default="cuda" if torch.cuda.is_available() else "cpu",
+    )
+    parser.add_argument(
+        "--amp",
+        nargs="?",
+        const="bfloat16",
+        choices=["bfloat16", "float16"],
+        help="autocast (alone: bfloat16)",
+    )
+    parser.add_argument("--compile", action="store_true", help="use torch.compile")
+    parser.add_argument(
+        "--threads", type=positive, help="threads of the CPU (default: PyTorch's)"
+    )
+    parser.add_argument(
+        "--memory-limit",
+        type=positive,
+        metavar="MIB",
+        help="what a side may take over its loaded model, as on a smaller machine",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=positive,
+        default=7,
+        help="timed rounds of half a second, or of one step if that is longer",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results")
+    args = parser.parse_args()
+    if args.batch is None and args.device == "cpu":
+        parser.error("--batch max needs a GPU: a CPU's memory has no such limit")
+    return args
+
+
+def positive(text: str) -> int:
+    """A positive integer of the command line."""
+    if (value := int(text)) < 1:
+        raise ValueError
+    return value
+
+
+def batch_size(text: str) -> int | None:
+    """A positive integer; ``None`` for ``max``."""
+    return None if text == "max" else positive(text)
+
+
+def sides_of(args: argparse.Namespace) -> list[Side]:
+    """The one or two sides that the command line asks for."""
+    sides = [Side.open(args.config, args.impl)]
+    if args.vs or args.vs_config:
+        sides.append(Side.open(args.vs_config or args.config, args.vs))
+    return sides
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that are installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def print_case(case: dict) -> None:
+    """Print one row, and one for the ratio to the side above."""
+    shape = "x".join(map(str, case["shape"]))
+    head = [case["mode"], shape, case["batch"] or "max", case["label"]]
+    if "error" in case:
+        print(ROW.format(*head, "", "", "", ""), "error:", case["error"], flush=True)
+        return
+    low, high = case["images_per_second_range"]
+    speed, memory = case["images_per_second"], case["peak_memory_mib"]
+    macs = case["macs_per_second"] / 1e9
+    spread = f"({low:.2f} - {high:.2f})"
+    cells = [f"{speed:.2f}", spread, f"{memory:,.1f} MiB", f"{macs:.1f} G"]
+    print(ROW.format(*head, *cells), flush=True)
+    if ratio := case.get("ratio"):
+        low, high = ratio["images_per_second_range"]
+        speed, memory = ratio["images_per_second"], ratio["peak_memory_mib"]
+        cells = [f"{speed:.2f} x", f"({low:.2f} - {high:.2f})"]
+        cells.append("" if memory is None else f"{memory:.3f} x")
+        cells.append(f"{ratio['macs_per_second']:.2f} x")
+        print(ROW.format("", "", "", "  to the side above", *cells), flush=True)
+
+
+def main() -> int:
+    """Run the command line and return its exit status: 1 if a case failed."""
+    args = parse_args()
+    try:
+        sides = sides_of(args)
+    except (FileNotFoundError, ValueError) as error:
+        fail(error)
+    settings = Settings(
+        device=args.device,
+        amp=args.amp,
+        compile=args.compile,
+        threads=args.threads,
+        memory_limit=args.memory_limit,
+        rounds=args.rounds,
+    )
+    shapes = [tuple(s) for s in args.shape or [image_shape(sides[0].cfg)]]
+    results = {"settings": asdict(settings), "versions": versions(), "cases": []}
+    header = ["mode", "shape", "batch", "side", "images/s", "lowest - highest"]
+    print(ROW.format(*header, "memory", "MACs/s"), flush=True)
+    for mode in args.mode:
+        for shape in shapes:
+            cases, machine = measure(sides, mode, shape, args.batch, settings)
+            for case in cases:
+                print_case(case)
+            results |= machine
+            results["cases"] += cases
+            if args.json:  # after every case: an interruption loses one at most
+                write_text(args.json, json.dumps(results, indent=1) + "\n")
+    if "device" in results:
+        print(f"{results['device']}, {results['threads']} threads")
+        print(f"memory: {results['memory']}")
+    print(", ".join(f"{k} {v}" for k, v in results["versions"].items()))
+    return int(any("error" in case for case in results["cases"]))
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the cases above are complete")

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Measure everything that docs/benchmarks.md shows, then write its tables and its plot.
+# Run it from the root of the checkout on an otherwise idle machine.
+#
+#   tools/analysis/run_benchmarks.sh cpu     naive takes gigabytes and half a minute an image
+#   tools/analysis/run_benchmarks.sh gpu
+#   tools/analysis/run_benchmarks.sh report  only the tables and the plot
+set -uo pipefail
+
+PYTHON=${PYTHON:-python}
+TOOLS=tools/analysis
+RESULTS=docs/results
+TINY=cluenet/cls_imagenet_tiny.py
+POOLFORMER=mmpretrain::poolformer/poolformer-s12_32xb128_in1k.py
+SIDES=(--impl naive --vs auto)
+failed=0
+
+measure() { # NAME ARGUMENTS...: a case that fails does not end the others
+  local name=$1
+  shift
+  echo "== $name"
+  "$PYTHON" $TOOLS/benchmark.py "$@" --json "$RESULTS/$name.json" || failed=1
+}
+
+shapes() { for side in "$@"; do echo "--shape ${side/x/ }"; done; }
+
+cpu() {
+  local cpu=(--device cpu)
+  measure cpu_224 $TINY "${SIDES[@]}" "${cpu[@]}" --batch 8 --mode infer train
+  measure cpu_poolformer $POOLFORMER --vs-config $TINY "${cpu[@]}" --batch 8
+  measure cpu_512 $TINY "${SIDES[@]}" "${cpu[@]}" --shape 512 512 --mode train
+  # shellcheck disable=SC2046 # the words are arguments of their own
+  measure cpu_scaling $TINY "${SIDES[@]}" "${cpu[@]}" --rounds 3 \
+    $(shapes 224x224 320x320 512x512 768x768 1024x1024 800x1344)
+}
+
+gpu() {
+  local gpu=(--device cuda --amp)
+  measure gpu_224 $TINY "${SIDES[@]}" "${gpu[@]}" --batch 128 --mode infer train
+  measure gpu_largest_batch $TINY "${SIDES[@]}" "${gpu[@]}" --batch max \
+    --shape 800 1344 --mode train --rounds 3
+  # shellcheck disable=SC2046
+  measure gpu_scaling $TINY "${SIDES[@]}" "${gpu[@]}" \
+    $(shapes 224x224 320x320 512x512 768x768 1024x1024 800x1344)
+}
+
+report() {
+  "$PYTHON" $TOOLS/fill_tables.py docs/benchmarks.md $RESULTS || failed=1
+  for device in cpu gpu; do
+    [ ! -f $RESULTS/${device}_scaling.json ] || "$PYTHON" $TOOLS/plot_scaling.py \
+      $RESULTS/${device}_scaling.json --out docs/images/scaling_$device.png || failed=1
+  done
+}
+
+case "${1:-}" in
+  cpu | gpu) "$1" && report ;;
+  report) report ;;
+  *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac
+exit $failed
