@@ -103,15 +103,19 @@ class _WeightedSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor]:
         table, rows, weights = ctx.saved_tensors
-        total_dtype = torch.promote_types(table.dtype, torch.float32)
-        grad_table = table.new_zeros(table.shape, dtype=total_dtype)
+        # Products and sums in fp32 at least: they are many and round badly.
+        dtype = torch.promote_types(table.dtype, torch.float32)
+        wide_table, wide_grad = table.to(dtype), grad.to(dtype)
+        grad_table = torch.zeros_like(wide_table)
         grad_weights = []
         for head in range(rows.size(1)):
             row = rows[:, head]
-            grad_weights.append((table.index_select(0, row) * grad).sum(dim=-1))
-            message = grad * weights[:, head, None]
-            grad_table.index_add_(0, row, message.to(total_dtype))
-        return grad_table.to(table.dtype), None, torch.stack(grad_weights, dim=-1)
+            products = wide_table.index_select(0, row).mul_(wide_grad)
+            grad_weights.append(products.sum(dim=-1))
+            message = wide_grad * weights[:, head, None]
+            grad_table.index_add_(0, row, message)
+        grad_weights = torch.stack(grad_weights, dim=-1).to(weights.dtype)
+        return grad_table.to(table.dtype), None, grad_weights
 
 
 def one_hot(index: Tensor, num_centers: int, weights: Tensor) -> Tensor:

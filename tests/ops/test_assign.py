@@ -161,3 +161,17 @@ def test_memory_does_not_hold_the_table():
 def test_bad_input_is_named(points, centers, impl, message):
     with pytest.raises(ValueError, match=message):
         nearest(torch.zeros(points), torch.zeros(centers), impl=impl)
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (2, 4, 1), (7, 24)])
+def test_unit_is_normalize(shape):
+    x = torch.randn(shape, dtype=torch.float64)
+    x[0] = 0
+    results = []
+    for function in (unit, lambda x: F.normalize(x, dim=-1)):
+        leaf = x.clone().requires_grad_()
+        out = function(leaf)
+        out.backward(torch.linspace(-1, 1, x.numel(), dtype=x.dtype).view_as(x))
+        results.append((out.detach(), leaf.grad))
+    torch.testing.assert_close(results[0], results[1])
+    assert torch.autograd.gradcheck(unit, x[1:].requires_grad_())
