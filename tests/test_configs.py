@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
 from mmpretrain.structures import DataSample
+from PIL import Image
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CLASSIFIERS = sorted(CONFIGS.glob("*/cls_*.py"))
@@ -82,3 +84,15 @@ def test_the_backbone_builds_in_every_library_s_scope(scope, tmp_path, monkeypat
     registry = __import__(f"{scope}.registry", fromlist=["MODELS"]).MODELS
     model = registry.build({"type": "cluenet_mm.CLUENet", "arch": "micro"})
     assert model(torch.randn(1, 3, 32, 32))[0].shape == (1, 256, 1, 1)
+
+
+def test_the_mini_imagenet_pipeline_runs(tmp_path):
+    cfg = Config.fromfile(CONFIGS / "cluenet" / "cls_mini_imagenet_tiny.py")
+    init_default_scope(cfg.default_scope)
+    Image.effect_noise((90, 70), 80).save(tmp_path / "grey.jpg")
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        pipeline = Compose(loader.dataset.pipeline)
+        for _ in range(20):  # random transforms: most of their branches
+            sample = pipeline({"img_path": str(tmp_path / "grey.jpg"), "gt_label": 3})
+            assert sample["inputs"].shape == (3, 224, 224)
+            assert sample["inputs"].dtype == torch.uint8

@@ -11,7 +11,16 @@ train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="RandomResizedCrop", scale=224, backend="pillow"),
     dict(type="RandomFlip", prob=0.5, direction="horizontal"),
-    dict(type="ColorJitter", brightness=0.2, contrast=0.2, saturation=0.2, hue=0.05),
+    # torchvision's, since mmcv 2.1 cannot shift a hue with NumPy 2.
+    dict(type="NumpyToPIL", to_rgb=True),
+    dict(
+        type="torchvision/ColorJitter",
+        brightness=0.2,
+        contrast=0.2,
+        saturation=0.2,
+        hue=0.05,
+    ),
+    dict(type="PILToNumpy", to_bgr=True),
     dict(
         type="RandomErasing",
         erase_prob=0.1,

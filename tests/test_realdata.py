@@ -1,0 +1,58 @@
+"""On real images, where ``CLUENET_MM_DATA`` names the folder that holds them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
+from PIL import Image
+
+from cluenet_mm import config_path, tool_path
+
+FOLDER = os.environ.get("CLUENET_MM_DATA")
+pytestmark = [
+    pytest.mark.realdata,
+    pytest.mark.skipif(not FOLDER, reason="CLUENET_MM_DATA names no folder"),
+]
+
+
+@pytest.mark.parametrize(("loader", "size"), [("train", 1600), ("val", 400)])
+def test_mini_imagenet_goes_through_the_pipeline(loader, size):
+    cfg = Config.fromfile(config_path("cluenet/cls_mini_imagenet_tiny"))
+    init_default_scope(cfg.default_scope)
+    settings = cfg[f"{loader}_dataloader"].dataset
+    settings.data_root = str(Path(FOLDER, "mini_imagenet_like"))
+    dataset = DATASETS.build(settings)
+    assert len(dataset) == size
+    assert len(dataset.metainfo["classes"]) == 20
+    labels = np.bincount(dataset.get_gt_labels())
+    assert (labels == size // 20).all()
+    for i in range(0, size, size // 20):  # greyscale files among them
+        sample = dataset[i]
+        assert sample["inputs"].shape == (3, 224, 224)
+        assert sample["data_samples"].gt_label.item() == dataset.get_gt_labels()[i]
+
+
+def test_strips_unpack_to_an_image_folder(tmp_path):
+    strips = Path(FOLDER, "cifar100")
+    command = [sys.executable, tool_path("convert/cifar100_strips.py"), strips]
+    command += [tmp_path / "folder", "--classes", "2", "--train-images", "5"]
+    subprocess.run([str(word) for word in command], check=True, capture_output=True)
+    cfg = Config.fromfile(config_path("cluenet/cls_cifar100_folder"))
+    init_default_scope(cfg.default_scope)
+    sizes = {}
+    for loader in ("train", "val"):
+        settings = cfg[f"{loader}_dataloader"].dataset
+        settings.data_root = str(tmp_path / "folder")
+        dataset = DATASETS.build(settings)
+        sizes[loader] = len(dataset)
+        assert dataset[0]["inputs"].shape == (3, 32, 32)
+    assert sizes == {"train": 10, "val": 200}
+    first = sorted((strips / "train").glob("*.webp"))[0]
+    expected = np.asarray(Image.open(first).convert("RGB"))[32:64]
+    image = Image.open(tmp_path / "folder" / "train" / first.stem / "001.png")
+    assert (np.asarray(image) == expected).all()
