@@ -86,13 +86,22 @@ def test_the_backbone_builds_in_every_library_s_scope(scope, tmp_path, monkeypat
     assert model(torch.randn(1, 3, 32, 32))[0].shape == (1, 256, 1, 1)
 
 
-def test_the_mini_imagenet_pipeline_runs(tmp_path):
-    cfg = Config.fromfile(CONFIGS / "cluenet" / "cls_mini_imagenet_tiny.py")
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("cls_cifar100_folder", 32),
+        ("cls_mini_imagenet_tiny", 224),
+        ("cls_imagenet_tiny", 224),
+    ],
+)
+def test_pipelines_run_on_files(name, side, tmp_path):
+    cfg = Config.fromfile(CONFIGS / "cluenet" / f"{name}.py")
     init_default_scope(cfg.default_scope)
-    Image.effect_noise((90, 70), 80).save(tmp_path / "grey.jpg")
-    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+    size = (32, 32) if side == 32 else (90, 70)
+    Image.effect_noise(size, 80).save(tmp_path / "grey.png")
+    for loader, repeats in ((cfg.train_dataloader, 60), (cfg.val_dataloader, 1)):
         pipeline = Compose(loader.dataset.pipeline)
-        for _ in range(20):  # random transforms: most of their branches
-            sample = pipeline({"img_path": str(tmp_path / "grey.jpg"), "gt_label": 3})
-            assert sample["inputs"].shape == (3, 224, 224)
+        for _ in range(repeats):  # random transforms: most of their branches
+            sample = pipeline({"img_path": str(tmp_path / "grey.png"), "gt_label": 3})
+            assert sample["inputs"].shape == (3, side, side)
             assert sample["inputs"].dtype == torch.uint8
