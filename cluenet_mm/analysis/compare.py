@@ -14,7 +14,7 @@ from .models import build_model, check_impl, has_impl, open_config
 
 @dataclass(frozen=True)
 class Settings:
-    """What all sides and cases of a run share; see :class:`Job` for the first five.
+    """What all sides and cases of a run share; see :class:`Job` for the others.
 
     Attributes:
         rounds: Timed rounds of every side.
@@ -25,6 +25,7 @@ class Settings:
     compile: bool = False
     threads: int | None = None
     memory_limit: int | None = None
+    keep_memory: bool = False
     rounds: int = 7
 
 
@@ -87,6 +88,7 @@ class Side:
             compile=settings.compile,
             threads=settings.threads,
             memory_limit=settings.memory_limit,
+            keep_memory=settings.keep_memory,
         )
 
 

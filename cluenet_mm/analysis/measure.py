@@ -54,6 +54,7 @@ class Job:
         compile: Whether ``torch.compile`` is applied.
         threads: Threads of the CPU, or ``None`` for PyTorch's default.
         memory_limit: MiB that may be taken over the loaded model, or ``None``.
+        keep_memory: Whether freed memory of the CPU is kept while steps are timed.
     """
 
     backbone: dict
@@ -66,6 +67,7 @@ class Job:
     compile: bool = False
     threads: int | None = None
     memory_limit: int | None = None
+    keep_memory: bool = False
 
 
 class Worker:
@@ -174,6 +176,8 @@ class Bench:
 
     def warm_up(self, batch: int) -> None:
         """Run until a step takes its usual time, and choose the steps of a round."""
+        if self.job.keep_memory:
+            _keep_free_memory()
         self._load(batch, self.job.shape)
         seconds = self._seconds(1)
         if seconds < ROUND_SECONDS:
@@ -322,6 +326,20 @@ def _return_free_memory() -> None:
     trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:  # a function of glibc
         trim(0)
+
+
+def _keep_free_memory() -> None:
+    """Do not give freed memory back to the kernel, as allocators for servers do.
+
+    Large tensors are otherwise mapped and unmapped by every operator, and in a virtual
+    machine the page faults may cost more than the arithmetic.
+    """
+    mallopt: Callable[[int, int], int] | None
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # a function of glibc, with the numbers of its malloc.h
+        trim_threshold, mmap_max = -1, -4
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, -1)
 
 
 def _cpu_name() -> str:

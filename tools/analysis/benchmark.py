@@ -80,6 +80,11 @@ def parse_args() -> argparse.Namespace:
         "--threads", type=positive, help="threads of the CPU (default: PyTorch's)"
     )
     parser.add_argument(
+        "--keep-memory",
+        action="store_true",
+        help="time with an allocator that keeps freed memory (glibc on a CPU)",
+    )
+    parser.add_argument(
         "--memory-limit",
         type=positive,
         metavar="MIB",
@@ -164,6 +169,7 @@ def main() -> int:
         compile=args.compile,
         threads=args.threads,
         memory_limit=args.memory_limit,
+        keep_memory=args.keep_memory,
         rounds=args.rounds,
     )
     shapes = [tuple(s) for s in args.shape or [image_shape(sides[0].cfg)]]
