@@ -58,6 +58,7 @@ def image_batches(images: str, cfg: Config) -> Iterator[tuple[str, dict]]:
 
     Raises:
         FileNotFoundError: If there is no such file, or no image in the folder.
+        ValueError: If a file cannot be decoded.
     """
     if images == "val":
         dataset = DATASETS.build(cfg.val_dataloader.dataset)
@@ -73,7 +74,11 @@ def image_batches(images: str, cfg: Config) -> Iterator[tuple[str, dict]]:
     preprocessor = cfg.get("data_preprocessor") or cfg.model.data_preprocessor
     flips = preprocessor.get("to_rgb") or preprocessor.get("bgr_to_rgb")
     for file in files:
-        image = mmcv.imread(file, channel_order="bgr" if flips else "rgb")
+        image = mmcv.imread(file)  # BGR
+        if image is None:
+            raise ValueError(f"{file} cannot be decoded: it is damaged or no image")
+        if not flips:
+            image = mmcv.bgr2rgb(image)
         yield file.stem, {"inputs": [torch.from_numpy(image).permute(2, 0, 1)]}
 
 

@@ -1,0 +1,93 @@
+"""The scripts that draw clusters and unpack strips."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from cluenet_mm import config_path, tool_path
+from cluenet_mm.engine import build_model
+
+
+def run(tool, *words):
+    command = [sys.executable, tool_path(tool), *words]
+    return subprocess.run([str(w) for w in command], capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    torch.manual_seed(0)
+    model = build_model(Config.fromfile(config_path("cluenet/cls_digits")))
+    path = tmp_path_factory.mktemp("weights") / "digits.pth"
+    torch.save({"state_dict": model.state_dict()}, path)
+    return path
+
+
+def test_clusters_of_validation_images_and_of_a_folder(checkpoint, tmp_path):
+    (tmp_path / "photos").mkdir()
+    Image.effect_noise((50, 41), 60).save(tmp_path / "photos" / "grey.png")
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    for images, names in (
+        ("val", ["val_00000.png", "val_00001.png"]),
+        (tmp_path / "photos", ["grey.png"]),
+    ):
+        out_dir = tmp_path / names[0]
+        options = ("--out-dir", out_dir, "--limit", 2, "--heads", 2)
+        result = run(
+            "visualize/clusters.py", images, "cluenet/cls_digits", checkpoint, *options
+        )
+        assert result.returncode == 0, result.stderr
+        assert sorted(p.name for p in out_dir.iterdir()) == names
+        picture = np.asarray(Image.open(out_dir / names[0]).convert("RGB"))
+        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
+
+
+def test_what_cannot_be_drawn_is_one_line(checkpoint, tmp_path):
+    wrong = tmp_path / "wrong.pth"
+    torch.save({"state_dict": {"backbone.foo": torch.zeros(2)}}, wrong)
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG")
+    for images, weights, message in (
+        (tmp_path / "cut.png", checkpoint, "cut.png cannot be decoded"),
+        (tmp_path / "none.jpg", checkpoint, "none.jpg is no image"),
+        ("val", tmp_path / "none.pth", "none.pth does not exist"),
+        ("val", wrong, "backbone.foo"),
+    ):
+        out_dir = tmp_path / "out"
+        options = ("--out-dir", out_dir)
+        result = run(
+            "visualize/clusters.py", images, "cluenet/cls_digits", weights, *options
+        )
+        assert result.returncode == 1
+        assert message in result.stderr
+        assert "Traceback" not in result.stderr
+        assert not out_dir.exists()
+
+
+def test_strips_are_cut_into_images(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 32, 3), dtype=np.uint8)
+    for split in ("train", "test"):
+        (tmp_path / "strips" / split).mkdir(parents=True)
+        strip = tmp_path / "strips" / split / "00_apple.webp"
+        Image.fromarray(pixels).save(strip, lossless=True)
+    folder = tmp_path / "folder"
+    for _ in range(2):  # a second call finds its work done
+        result = run("convert/cifar100_strips.py", tmp_path / "strips", folder)
+        assert result.returncode == 0, result.stderr
+        assert "6 images" in result.stdout
+    for i in range(3):
+        image = np.asarray(Image.open(folder / "test" / "00_apple" / f"{i:03d}.png"))
+        assert (image == pixels[32 * i : 32 * i + 32]).all()
+
+
+def test_a_wrong_strip_is_named_and_leaves_no_folder(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        Image.new("RGB", (32, 40)).save(tmp_path / split / "00_apple.webp")
+    result = run("convert/cifar100_strips.py", tmp_path, tmp_path / "folder")
+    assert result.returncode == 1
+    assert "00_apple.webp is 32 x 40" in result.stderr
+    assert not (tmp_path / "folder").exists()
