@@ -12,6 +12,8 @@ FIND_PYTHON = for p in python3.12 python3.11 python3.10 python3; do \
   >/dev/null 2>&1 && echo $$p && break; done
 # Found when first used; python3 otherwise, so that the set-up says what is wrong.
 PYTHON ?= $(eval PYTHON := $(or $(shell $(FIND_PYTHON)),python3))$(PYTHON)
+# Not for the tools: dist_*.sh would start it in place of the environment's.
+unexport PYTHON
 RUN = "$(VENV)/bin/python"
 
 .DEFAULT_GOAL := help

@@ -126,11 +126,9 @@ def write_config(folder: Path, extra: str = "", workers: int = 0) -> Path:
 
 def environment() -> dict[str, str]:
     root = Path(cluenet_mm.__file__).parents[1]
-    # Launchers run whatever `python` comes first.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return {
         **os.environ,
-        "PATH": path,
+        "PYTHON": sys.executable,  # what the launchers run
         "PYTHONPATH": os.pathsep.join([str(HERE), str(root)]),
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
