@@ -38,8 +38,8 @@ def sample(shape, dtype, device):
     return points.to(device, dtype), centers.to(device, dtype)
 
 
-def errors(points, centers, weight, impl, exact_index=None):
-    """Similarity and gradients of one implementation, in double."""
+def errors(points, centers, weight, impl):
+    """Index, and similarity and gradients in double, of one implementation."""
     leaves = [x.detach().clone().requires_grad_() for x in (points, centers)]
     result = assign(*leaves, impl=impl)
     result.similarity.backward(weight.to(result.similarity.dtype))
