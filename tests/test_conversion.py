@@ -8,14 +8,21 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from seeded_weights import seeded_state_dict
 
 from cluenet_mm import config_path
-from cluenet_mm.backbones import CLUENet
 from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.conversion import FAMILIES, convert_file, convert_state_dict
+from cluenet_mm.engine import build_model
 
 TOOL = Path(__file__).parents[1] / "tools" / "convert" / "official_weights.py"
 CASE = "cluenet_patch3_poolnorm"
+VARIANTS = [
+    (family, arch)
+    for family, reader in FAMILIES.items()
+    for arch in reader.backbone.arch_settings
+    if arch != "tiny_plain"  # the weights of tiny
+]
 
 
 @pytest.fixture
@@ -23,13 +30,22 @@ def official():
     return goldens.load(CASE)[1]
 
 
-def official_of(model, num_classes):
-    """What the release would save for our model, with random values."""
-    head = torch.nn.Linear(model.norm3.normalized_shape[0], num_classes)
+def official_of(family, arch, num_classes=100):
+    """Our state dict with random values, and what the release would save for it."""
+    model = FAMILIES[family].backbone(arch)
+    head = torch.nn.Linear(len(model.norm3.weight), num_classes)
     state = {f"backbone.{k}": v for k, v in model.state_dict().items()}
     state |= {f"head.fc.{k}": v for k, v in head.state_dict().items()}
-    name = FAMILIES["cluenet"].official_name
+    name = FAMILIES[family].official_name
     return state, {name(k): v for k, v in state.items()}
+
+
+def as_convolutions(official, *endings):
+    """Give Linear layers the shape of the release's 1x1 convolutions."""
+    for name, value in official.items():
+        if name.endswith(endings):
+            official[name] = value[..., None, None]
+    return official
 
 
 def run(*args):
@@ -38,24 +54,126 @@ def run(*args):
     )
 
 
-@pytest.mark.parametrize("arch", CLUENet.arch_settings)
-def test_every_variant_is_recognised(arch):
+@pytest.mark.parametrize(("family", "arch"), VARIANTS)
+def test_every_variant_is_recognised(family, arch):
     with torch.device("meta"):
-        state, official = official_of(CLUENet(arch), 100)
-    official = {k: torch.empty(v.shape, device="meta") for k, v in official.items()}
-    converted, meta = convert_state_dict(official, "cluenet")
+        state, official = official_of(family, arch)
+    converted, meta = convert_state_dict(official, family)
     assert meta["arch"] == arch
     assert {k: v.shape for k, v in converted.items()} == {
         k: v.shape for k, v in state.items()
     }
 
 
+@pytest.mark.parametrize(("family", "arch"), VARIANTS)
+def test_a_seeded_checkpoint_of_every_variant(family, arch, tmp_path):
+    # What the release would save, with the reference's weights, through the file.
+    with torch.device("meta"):
+        _, names = official_of(family, arch, num_classes=3)
+    shapes = {k: tuple(v.shape) for k, v in names.items()}
+    official = {k: torch.as_tensor(v) for k, v in seeded_state_dict(shapes).items()}
+    torch.save({"state_dict": official}, tmp_path / "released.pth")
+    convert_file(tmp_path / "released.pth", tmp_path / "ours.pth", family)
+    cfg = {
+        "type": "ImageClassifier",
+        "backbone": {"type": f"cluenet_mm.{FAMILIES[family].backbone.__name__}"},
+        "neck": {"type": "GlobalAveragePooling"},
+        "head": {"type": "LinearClsHead", "num_classes": 3},
+    }
+    cfg["backbone"]["arch"] = arch
+    cfg["head"]["in_channels"] = official["head.weight"].size(1)
+    init_default_scope("mmpretrain")
+    model = MODELS.build(cfg)
+    loaded = torch.load(tmp_path / "ours.pth", weights_only=True)
+    model.load_state_dict(loaded["state_dict"], strict=True)
+    name = FAMILIES[family].official_name
+    for key, value in model.state_dict().items():
+        assert torch.equal(value.flatten(), official[name(key)].flatten()), key
+
+
+@pytest.mark.parametrize("generation", ["first", "second"])
+def test_both_generations_of_context_cluster(generation, tmp_path):
+    torch.manual_seed(0)
+    state, official = official_of("coc", "mini_cifar")
+    as_convolutions(official, ".f.weight", ".v.weight", "token_mixer.proj.weight")
+    if generation == "first":
+        as_convolutions(official, ".fc1.weight", ".fc2.weight")
+        official["fea_pos"] = torch.rand(224, 224, 2)
+    torch.save({"state_dict": official}, tmp_path / "released.pth")
+    result = run(tmp_path / "released.pth", tmp_path / "ours.pth", "--arch", "coc")
+    assert result.returncode == 0, result.stderr
+    divisor = "members" if generation == "first" else "similarity"
+    assert f"model.backbone.divisor={divisor!r}" in result.stdout
+
+    loaded = torch.load(tmp_path / "ours.pth", weights_only=True)
+    assert loaded["state_dict"].keys() == state.keys()
+    assert all(torch.equal(loaded["state_dict"][k], state[k]) for k in state)
+    cfg = Config.fromfile(config_path("coc/cls_cifar100.py"))
+    outputs = {}
+    for option in ("similarity", "members"):
+        cfg.model.backbone.divisor = option
+        if option == divisor:
+            model = build_model(cfg, str(tmp_path / "ours.pth"))
+            outputs[option] = model(torch.ones(1, 3, 32, 32))
+        else:
+            with pytest.raises(CheckpointError, match=f"divisor={divisor!r}"):
+                build_model(cfg, str(tmp_path / "ours.pth"))
+    assert outputs.keys() == {divisor}
+
+
+def test_backbone_only_is_what_pretrained_wants(tmp_path):
+    state, official = official_of("fec", "mini_cifar")
+    torch.save(official, tmp_path / "released.pth")
+    target = tmp_path / "backbone.pth"
+    result = run(tmp_path / "released.pth", target, "--arch", "fec", "--backbone-only")
+    assert result.returncode == 0, result.stderr
+    parameters = sum(v.numel() for k, v in state.items() if "head" not in k)
+    assert f"fec mini_cifar, {parameters:,} parameters" in result.stdout
+    loaded = torch.load(target, weights_only=True)["state_dict"]
+    assert all(name.startswith("backbone.") for name in loaded)
+    init_cfg = {
+        "type": "Pretrained",
+        "checkpoint": str(target),
+        "prefix": "backbone.",
+    }
+    model = FAMILIES["fec"].backbone(
+        "mini_cifar", out_indices=(0, 1, 2, 3), init_cfg=init_cfg
+    )
+    model.init_weights()
+    for name, value in model.state_dict().items():
+        if not name.startswith("norm") or name.startswith("norm3"):
+            assert torch.equal(value, state[f"backbone.{name}"]), name
+
+
+def test_heads_of_an_unknown_variant_must_be_given(tmp_path):
+    _, official, _, _ = goldens.load("coc_fold")
+    torch.save(official, tmp_path / "released.pth")
+    args = (tmp_path / "released.pth", tmp_path / "ours.pth", "--arch", "coc")
+    result = run(*args)
+    assert result.returncode == 1
+    assert "give --num-heads" in result.stderr
+    result = run(*args, "--num-heads", 2, 2, 4, 5)
+    assert result.returncode == 1
+    assert "--num-heads 2 2 4 5 does not fit" in result.stderr
+    result = run(*args, "--num-heads", 2, 2, 4, 4)
+    assert result.returncode == 0, result.stderr
+    meta = torch.load(tmp_path / "ours.pth", weights_only=True)["meta"]
+    assert (meta["arch"]["num_heads"], meta["arch"]["head_dims"]) == ((2, 2, 4, 4), 8)
+
+
+@pytest.mark.parametrize(
+    ("case", "family"), [("coc_fold", "fec"), ("fec_fold2", "coc")]
+)
+def test_a_checkpoint_of_another_family_is_refused(case, family):
+    _, official, _, _ = goldens.load(case)
+    with pytest.raises(CheckpointError, match="family that --arch names"):
+        convert_state_dict(official, family, (2, 2, 4, 4))
+
+
 def test_a_released_file_loads_strictly_into_our_classifier(tmp_path):
     torch.manual_seed(0)
-    state, official = official_of(CLUENet("micro_cifar"), 100)
-    for name, value in official.items():
-        if name.endswith(("k.weight", "v.weight", "conv_f.weight")):
-            official[name] = value[..., None, None]  # the release's 1x1 convolutions
+    state, official = official_of("cluenet", "micro_cifar")
+    as_convolutions(official, "k.weight", "v.weight", "conv_f.weight")
     released = {
         "model_state_dict": official,
         "epoch": 104,

@@ -9,8 +9,9 @@ Two counts are given:
 * *executed*: what our code does, attention included, with the implementation that the
   config chooses. Searching by tiles makes the same products as the dense table.
 * *published*: the operators of the dense official code that a counter sees. It is the
-  convention of the published tables and of ``macs_per_second``. For CLUENet's mixer it
-  is :func:`_official_cluenet_mixer`; for all else it is what is executed.
+  convention of the published tables and of ``macs_per_second``. For the mixers it is
+  :func:`_official_cluenet_mixer` and :func:`_official_region_mixer`; for all else it is
+  what is executed.
 """
 
 from collections import defaultdict
@@ -24,6 +25,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..backbones.cluenet import ClusterAttention
+from ..backbones.region import RegionMixer
 from .models import build_model
 
 
@@ -83,8 +85,8 @@ def count_macs(
     def start(module: nn.Module, inputs: tuple) -> None:
         name = names[module]
         macs[name] = macs.get(name, 0) - counter.get_total_flops() // 2
-        if isinstance(module, ClusterAttention):
-            official[name] += _official_cluenet_mixer(module, inputs[0])
+        if type(module) in _OFFICIAL:
+            official[name] += _OFFICIAL[type(module)](module, inputs[0])
 
     def end(module: nn.Module, inputs: tuple, output: object) -> None:
         macs[names[module]] += counter.get_total_flops() // 2
@@ -167,3 +169,22 @@ def _official_cluenet_mixer(mixer: ClusterAttention, x: Tensor) -> int:
     if mixer.assigns:
         macs += centers * inner * inner + points * centers * inner
     return batch * macs
+
+
+def _official_region_mixer(mixer: RegionMixer, x: Tensor) -> int:
+    """What a counter sees of the mixers of Context Cluster and FEC in their releases.
+
+    Features, values and output projected for the whole map, and the table of
+    similarities inside the regions. Aggregating and dispatching multiply element by
+    element there, of which a counter sees nothing.
+    """
+    batch, height, width, channels = x.shape
+    centers = mixer.proposal_grid[0] * mixer.proposal_grid[1]
+    inner = mixer.value.out_features
+    return batch * height * width * inner * (3 * channels + centers)
+
+
+_OFFICIAL = {
+    ClusterAttention: _official_cluenet_mixer,
+    RegionMixer: _official_region_mixer,
+}

@@ -1,5 +1,7 @@
 """Backbones, registered in ``cluenet_mm.registry.MODELS``."""
 
 from .cluenet import CLUENet
+from .context_cluster import ContextCluster
+from .fec import FEC
 
-__all__ = ["CLUENet"]
+__all__ = ["FEC", "CLUENet", "ContextCluster"]

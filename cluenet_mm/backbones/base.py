@@ -4,9 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, PretrainedInit
+from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from ..checkpoint import CheckpointError
+from ..weights import option_faults, weight_faults
 
 
 def resolve_arch(arch: str | dict, settings: dict[str, dict]) -> dict:
@@ -97,6 +101,7 @@ class ClusterBackbone(BaseModule):
             )
         self.out_indices = tuple(sorted({i % num_stages for i in indices}))
         self.num_stages = self.out_indices[-1] + 1
+        self._all_stages = num_stages
         if not -1 <= frozen_stages <= self.num_stages:
             raise ValueError(
                 f"frozen_stages must be in [-1, {self.num_stages}], not {frozen_stages}"
@@ -151,6 +156,54 @@ class ClusterBackbone(BaseModule):
             if i in self.out_indices:
                 outputs.append(getattr(self, f"norm{i}")(x).permute(0, 3, 1, 2))
         return tuple(outputs)
+
+    def init_weights(self) -> None:
+        """Initialise every layer as the release does, then as ``init_cfg`` says.
+
+        Raises:
+            CheckpointError: If the weights of ``dict(type='Pretrained', ...)`` are not
+                those of this backbone; names the first mismatches. They may lack the
+                output norms, and hold norms and stages that this one does not build.
+        """
+        if not self.is_init:
+            self.apply(self.init_layer)
+            self._check_pretrained()
+        super().init_weights()
+
+    @staticmethod
+    def init_layer(module: nn.Module) -> None:
+        """Initialise one module of the backbone; left alone unless overridden.
+
+        Args:
+            module: Any submodule, containers included.
+        """
+
+    def _check_pretrained(self) -> None:
+        """Compare pretrained weights: MMEngine loads what happens to fit."""
+        cfgs = [self.init_cfg] if isinstance(self.init_cfg, dict) else self.init_cfg
+        for cfg in cfgs or ():
+            if cfg["type"] not in ("Pretrained", PretrainedInit):
+                continue
+            prefix = cfg.get("prefix") or ""
+            if prefix and not prefix.endswith("."):
+                prefix += "."
+            loaded = CheckpointLoader.load_checkpoint(cfg["checkpoint"], "cpu")
+            weights = {
+                name.removeprefix(prefix): value
+                for name, value in loaded.get("state_dict", loaded).items()
+                if name.startswith(prefix)
+            }
+            spare = [f"stages.{i}." for i in range(self.num_stages, self._all_stages)]
+            spare += [
+                f"reducers.{i}." for i in range(self.num_stages - 1, self._all_stages)
+            ]
+            norms = tuple(f"norm{i}." for i in range(self._all_stages))
+            faults = weight_faults(self, weights, norms, (*norms, *spare))
+            if faults := faults or option_faults(self, loaded.get("meta") or {}):
+                raise CheckpointError(
+                    f"pretrained checkpoint {cfg['checkpoint']}, names behind "
+                    f"{prefix!r}: {faults}"
+                )
 
     def train(self, mode: bool = True) -> "ClusterBackbone":
         """Set the mode; frozen parts stay in evaluation mode."""

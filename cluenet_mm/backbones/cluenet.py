@@ -6,9 +6,8 @@ Deliberate differences, none of which changes a result beyond rounding:
 
 * Attention runs in the precision of the input through
   ``scaled_dot_product_attention``; the release always casts to fp16 for FlashAttention.
-* An assignment is an index and one similarity per point, not a table. The arg-max
-  is taken of ``sim_alpha * cos`` instead of its sigmoid, which is monotone but
-  saturates.
+* An assignment is an index and one similarity per point, not a table, and the arg-max
+  is not taken of a saturating sigmoid (see ``ScaledAssignment``).
 * Where points are many, centres are pooled before the 1x1 projections instead of after
   them; the output projection is applied to the centres instead of to the points that
   receive them. All of these are linear, and the centres are few.
@@ -27,11 +26,11 @@ from torch import Tensor, nn
 
 from ..layers import (
     ConvMLP,
-    HardAssignment,
     HeadGate,
     ImprovedClusterPool,
-    PointEmbedding,
     PointwiseConv,
+    PositionalPointEmbedding,
+    ScaledAssignment,
 )
 from ..ops import Assignment, dispatch_project, grid_centers, soft_aggregate, unit
 from ..registry import MODELS
@@ -80,9 +79,7 @@ class ClusterAttention(nn.Module):
         self.assigns = assigns
         if assigns:
             self.query = nn.Linear(inner, inner)
-            self.sim_alpha = nn.Parameter(torch.ones(1))
-            self.sim_beta = nn.Parameter(torch.zeros(1))
-            self.assignment = HardAssignment(impl=impl)
+            self.assignment = ScaledAssignment(impl=impl)
 
     def forward(
         self, x: Tensor, shared: Assignment | None
@@ -105,7 +102,8 @@ class ClusterAttention(nn.Module):
         centers = soft_aggregate(pooled_keys, keys, values, temperature)
         centers = self.gate(centers, pooled_values)
         if self.assigns:
-            shared = self._assign(keys, centers)
+            queries = self.query(centers.transpose(1, 2).flatten(2))
+            shared = self.assignment(keys, self._split(queries))
 
         out = dispatch_project(
             centers, *shared, self.proj.weight, self.proj.bias, impl=self.impl
@@ -131,16 +129,6 @@ class ClusterAttention(nn.Module):
         """Heads of a map or of tokens: ``(B, ..., G * D)`` to a view (B, G, N, D)."""
         tokens = x.flatten(1, -2)  # (B, N, G * D)
         return tokens.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
-
-    def _assign(self, keys: Tensor, centers: Tensor) -> Assignment:
-        """Assign every point by the similarity ``sigmoid(beta + alpha * cos)``."""
-        queries = self._split(self.query(centers.transpose(1, 2).flatten(2)))
-        # A negative alpha makes the smallest cosine the most similar: mirrored
-        # centres turn it into the largest one.
-        sign = torch.where(self.sim_alpha < 0, -1.0, 1.0)
-        index, cosine = self.assignment(keys, queries * sign)
-        scale = self.sim_alpha * sign
-        return Assignment(index, torch.sigmoid(self.sim_beta + scale * cosine))
 
 
 class CLUENetBlock(nn.Module):
@@ -296,7 +284,7 @@ class CLUENet(ClusterBackbone):
 
         stages = range(self.num_stages)
         self.build(
-            embed=PointEmbedding(in_channels, dims[0], row["patch"]),
+            embed=PositionalPointEmbedding(in_channels, dims[0], row["patch"]),
             reducers=[
                 ImprovedClusterPool(dims[i], dims[i + 1], row["pool_norm"], impl)
                 for i in stages[:-1]
@@ -305,27 +293,25 @@ class CLUENet(ClusterBackbone):
             norms=[nn.LayerNorm(dims[i]) for i in self.out_indices],
         )
 
-    def init_weights(self) -> None:
-        """Initialise as the release does, then as ``init_cfg`` says.
+    @staticmethod
+    def init_layer(module: nn.Module) -> None:
+        """Initialise one module as the release does.
 
         Linear layers from a truncated normal of deviation 0.02; convolutions, 1x1
         ones included, from N(0, sqrt(2 / fan_out)) with
         ``fan_out = kernel area * out_channels / groups``; biases zero.
+
+        Args:
+            module: Any module; others are left alone.
         """
-        if not self.is_init:
-            self.apply(_init_like_release)
-        super().init_weights()
-
-
-def _init_like_release(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        area = module.kernel_size[0] * module.kernel_size[1]
-        fan_out = area * module.out_channels // module.groups
-        nn.init.normal_(module.weight, std=sqrt(2 / fan_out))
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, PointwiseConv):
-        nn.init.normal_(module.weight, std=sqrt(2 / module.out_features))
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
+        if isinstance(module, nn.Conv2d):
+            area = module.kernel_size[0] * module.kernel_size[1]
+            fan_out = area * module.out_channels // module.groups
+            nn.init.normal_(module.weight, std=sqrt(2 / fan_out))
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, PointwiseConv):
+            nn.init.normal_(module.weight, std=sqrt(2 / module.out_features))
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            nn.init.zeros_(module.bias)

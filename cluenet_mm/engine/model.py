@@ -5,7 +5,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from ..checkpoint import CheckpointError, load_checkpoint
-from .strict_load_hook import weight_faults
+from ..weights import checkpoint_faults
 
 
 def build_model(cfg: Config, checkpoint: str | None = None) -> nn.Module:
@@ -29,8 +29,7 @@ def build_model(cfg: Config, checkpoint: str | None = None) -> nn.Module:
     model = MODELS.build(settings)
     if checkpoint is not None:
         loaded = load_checkpoint(checkpoint)
-        weights = loaded.get("state_dict", loaded)
-        if faults := weight_faults(model, weights):
+        if faults := checkpoint_faults(model, loaded):
             raise CheckpointError(f"checkpoint {checkpoint}: {faults}")
-        model.load_state_dict(weights)
+        model.load_state_dict(loaded.get("state_dict", loaded))
     return model.eval()

@@ -5,21 +5,28 @@ act on the last dimension as it lies, and 3x3 convolutions see the same memory a
 ``channels_last`` image. Nothing is copied to change the order of the axes.
 """
 
-from .assignment import HardAssignment
+from .assignment import HardAssignment, ScaledAssignment
 from .convolution import ChannelLinear, DepthwiseConv, PointwiseConv, SpatialConv
-from .embedding import PointEmbedding
+from .embedding import PointEmbedding, PositionalPointEmbedding
 from .gate import HeadGate
-from .mlp import ConvMLP
-from .pooling import ImprovedClusterPool
+from .mlp import MLP, ConvMLP
+from .norm import MapNorm
+from .pooling import ClusterPool, ImprovedClusterPool, PointReducer
 
 __all__ = [
+    "MLP",
     "ChannelLinear",
+    "ClusterPool",
     "ConvMLP",
     "DepthwiseConv",
     "HardAssignment",
     "HeadGate",
     "ImprovedClusterPool",
+    "MapNorm",
     "PointEmbedding",
+    "PointReducer",
     "PointwiseConv",
+    "PositionalPointEmbedding",
+    "ScaledAssignment",
     "SpatialConv",
 ]

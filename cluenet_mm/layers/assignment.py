@@ -1,5 +1,6 @@
 """The hard assignment as a module."""
 
+import torch
 from torch import Tensor, nn
 
 from ..ops import IMPLEMENTATIONS, Assignment, assign, nearest
@@ -37,3 +38,31 @@ class HardAssignment(nn.Module):
     def extra_repr(self) -> str:
         """Options shown by ``print(model)``."""
         return f"with_similarity={self.with_similarity}, impl={self.impl!r}"
+
+
+class ScaledAssignment(HardAssignment):
+    """Assignment by the learned similarity ``s = sigmoid(beta + alpha * cos)``.
+
+    The arg-max is taken of ``alpha * cos``: the sigmoid is monotone, but saturates. So
+    with a negative ``alpha`` the *least* similar centre wins, as in the releases.
+
+    Args:
+        impl: Implementation, one of ``cluenet_mm.ops.IMPLEMENTATIONS``.
+    """
+
+    def __init__(self, impl: str = "auto") -> None:
+        super().__init__(impl=impl)
+        self.sim_alpha = nn.Parameter(torch.ones(1))
+        self.sim_beta = nn.Parameter(torch.zeros(1))
+
+    def forward(self, points: Tensor, centers: Tensor) -> Assignment:
+        """Assign points ``(B, G, N, D)`` of unit length to centres ``(B, G, M, D)``.
+
+        Returns:
+            Index and ``s``, both ``(B, G, N)``.
+        """
+        # Mirrored centres turn the smallest cosine into the largest one.
+        sign = torch.where(self.sim_alpha < 0, -1.0, 1.0)
+        index, cosine = super().forward(points, centers * sign)
+        scale = self.sim_alpha * sign
+        return Assignment(index, torch.sigmoid(self.sim_beta + scale * cosine))

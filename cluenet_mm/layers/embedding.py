@@ -8,7 +8,7 @@ from .convolution import DepthwiseConv
 
 
 class PointEmbedding(nn.Module):
-    """Embedding of CLUENet: ``x + dwconv(x)`` of ``norm(conv([image, coordinates]))``.
+    """Points of an image: one strided convolution of ``[image, coordinates]``.
 
     Args:
         in_channels: Channels of the image.
@@ -25,8 +25,6 @@ class PointEmbedding(nn.Module):
         self.projection = nn.Conv2d(
             in_channels + 2, embed_dims, kernel_size, stride, padding
         )
-        self.norm = nn.LayerNorm(embed_dims)
-        self.position = DepthwiseConv(embed_dims)
 
     def forward(self, image: Tensor) -> Tensor:
         """Embed an image.
@@ -50,5 +48,28 @@ class PointEmbedding(nn.Module):
         grid = coordinates(height, width, dtype=image.dtype, device=image.device)
         points = torch.cat([image, grid.expand(batch, -1, -1, -1)], dim=1)
         points = points.contiguous(memory_format=torch.channels_last)
-        x = self.norm(self.projection(points).permute(0, 2, 3, 1))
+        return self.projection(points).permute(0, 2, 3, 1)
+
+
+class PositionalPointEmbedding(PointEmbedding):
+    """Embedding of CLUENet: ``x + dwconv(x)`` of the normalised points.
+
+    The depth-wise convolution is a conditional position encoding.
+
+    Args:
+        in_channels: Channels of the image.
+        embed_dims: Channels ``C`` of the points.
+        patch: Kernel size, stride and padding of the convolution.
+    """
+
+    def __init__(
+        self, in_channels: int, embed_dims: int, patch: tuple[int, int, int]
+    ) -> None:
+        super().__init__(in_channels, embed_dims, patch)
+        self.norm = nn.LayerNorm(embed_dims)
+        self.position = DepthwiseConv(embed_dims)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Embed an image, as :meth:`PointEmbedding.forward` does."""
+        x = self.norm(super().forward(image))
         return x + self.position(x)

@@ -1,10 +1,76 @@
-"""Reducers between stages that pool by clusters."""
+"""Reducers between stages: half as many rows and columns, more channels."""
 
 from torch import Tensor, nn
 
-from ..ops import grid_centers, hard_aggregate
+from ..ops import Folds, grid_centers, hard_aggregate
 from .assignment import HardAssignment
 from .convolution import PointwiseConv, SpatialConv
+from .norm import MapNorm
+
+
+class PointReducer(SpatialConv):
+    """Reducer of Context Cluster: a 3x3 convolution, stride 2, padding 1.
+
+    Args:
+        in_channels: Channels ``C`` of the input.
+        out_channels: Channels ``C'`` of the output.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3, stride=2, padding=1)
+
+
+class ClusterPool(nn.Module):
+    """Cluster pooling of FEC, stride 2.
+
+    A point joins the most similar of the ``ceil(h/2) * ceil(w/2)`` centres, among those
+    of its own region; a centre becomes the mean of its members and of its own pooled
+    value, is normalised, and a strided convolution of the map is added.
+
+    The arg-max passes no gradient, so the layer that makes the features to compare
+    never learns (a flaw of the released model that CLUENet's pooling repairs). Its
+    parameters are frozen: distributed training would wait for their gradients.
+
+    Args:
+        in_channels: Channels ``C`` of the input.
+        out_channels: Channels ``C'`` of the output.
+        fold_grid: Rows and columns of regions, those of the stage behind.
+        impl: Implementation of the assignment.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        fold_grid: tuple[int, int] = (1, 1),
+        impl: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.fold_grid = fold_grid
+        self.feature = PointwiseConv(in_channels, out_channels).requires_grad_(False)
+        self.value = PointwiseConv(in_channels, out_channels)
+        self.assignment = HardAssignment(with_similarity=False, impl=impl)
+        self.norm = MapNorm(out_channels)
+        self.skip = SpatialConv(in_channels, out_channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool ``(B, H, W, C)`` to ``(B, ceil(H/2), ceil(W/2), C')``."""
+        folds = Folds.of(x.shape[1:3], self.fold_grid, x.device, multiple=2)
+        pooled = folds.halved()
+        features = folds.fold(self.feature(x))  # (B * regions, h, w, C')
+        values = folds.fold(self.value(x))
+        centers, own = (
+            grid_centers(y, pooled.region, folds.valid).unsqueeze(1)
+            for y in (features, values)
+        )  # (B * regions, 1, M, C')
+        index, _ = self.assignment(features.flatten(1, 2).unsqueeze(1), centers)
+        index = folds.without_repeats(index, pooled.region)
+        values = values.flatten(1, 2).unsqueeze(1)
+        weights = folds.members(index)
+        impl = self.assignment.impl
+        out = hard_aggregate(values, index, own, weights, impl=impl)
+        out = pooled.unfold(out.squeeze(1).unflatten(1, pooled.region))
+        return self.norm(out) + self.skip(x)
 
 
 class ImprovedClusterPool(nn.Module):

@@ -58,7 +58,11 @@ class Folds(NamedTuple):
 
     @classmethod
     def of(
-        cls, size: tuple[int, int], grid: tuple[int, int], device: torch.device
+        cls,
+        size: tuple[int, int],
+        grid: tuple[int, int],
+        device: torch.device,
+        multiple: int = 1,
     ) -> "Folds":
         """Partition maps of a size into ``grid`` regions.
 
@@ -66,9 +70,16 @@ class Folds(NamedTuple):
             size: Rows and columns of the map.
             grid: Rows and columns of regions.
             device: Device of ``valid``.
+            multiple: What the sides of a region are a multiple of.
         """
-        region = (-(-size[0] // grid[0]), -(-size[1] // grid[1]))
-        folds = cls(tuple(size), tuple(grid), region, None)
+        size, grid = tuple(size), tuple(grid)
+        if multiple > 1 and grid == (1, 1):
+            multiple = 1  # nothing to keep aligned, so nothing to pad
+        region = tuple(
+            multiple * -(-side // (parts * multiple))
+            for side, parts in zip(size, grid, strict=True)
+        )
+        folds = cls(size, grid, region, None)
         if (region[0] * grid[0], region[1] * grid[1]) == folds.size:
             return folds
         inside = torch.ones((1, *size, 1), dtype=torch.bool, device=device)
@@ -111,6 +122,49 @@ class Folds(NamedTuple):
         x = x.flatten(3, 4).flatten(1, 2)
         return x[:, : self.size[0], : self.size[1]]
 
+    def halved(self) -> "Folds":
+        """The same regions on a map with half as many rows and columns, rounded up."""
+        size, region = (
+            tuple(-(-side // 2) for side in sides) for sides in (self.size, self.region)
+        )
+        return Folds(size, self.grid, region, None)
+
+    def members(self, index: Tensor) -> Tensor | None:
+        """Weights that leave the padding out of an aggregation.
+
+        Args:
+            index: ``(B * regions, G, N)``.
+
+        Returns:
+            ``(B * regions, 1, N)`` of zeros and ones in fp32, or ``None`` where there
+            is no padding.
+        """
+        if self.valid is None:
+            return None
+        valid = self.valid.flatten(1).unsqueeze(1).float()  # (regions, 1, N)
+        return valid.repeat(len(index) // len(valid), 1, 1)
+
+    def without_repeats(self, index: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Send the points of cells that lie in the padding to the first cell.
+
+        :func:`grid_centers` gives such cells the value of the first one. Rounding in a
+        matrix product may still tell two equal columns apart.
+
+        Args:
+            index: ``(B * regions, G, N)`` int64, cells of ``grid`` in a region.
+            grid: Rows and columns of cells.
+
+        Returns:
+            The index, of the same shape.
+        """
+        if self.valid is None:
+            return index
+        mass = _pool(self.valid.float(), grid).squeeze(-1)  # (regions, M)
+        cells = torch.arange(mass.size(1), device=index.device)
+        cells = torch.where(mass > 0, cells, 0)
+        cells = cells.repeat(len(index) // len(cells), 1).unsqueeze(1)
+        return cells.expand(-1, index.size(1), -1).gather(2, index)
+
 
 def grid_centers(
     x: Tensor, grid: tuple[int, int], valid: Tensor | None = None
@@ -138,4 +192,5 @@ def grid_centers(
 
 def _pool(x: Tensor, grid: tuple[int, int]) -> Tensor:
     pooled = F.adaptive_avg_pool2d(x.permute(0, 3, 1, 2), grid)  # (B, C, rows, columns)
-    return pooled.permute(0, 2, 3, 1).flatten(1, 2)
+    # No copy, except where a compiler assumes another layout for a map of one row.
+    return pooled.permute(0, 2, 3, 1).flatten(1, 2).contiguous()

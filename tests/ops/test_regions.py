@@ -88,3 +88,39 @@ def test_folds_are_differentiable():
         lambda x: grid_centers(folds.fold(x), (2, 1), folds.valid), x
     )
     assert torch.autograd.gradcheck(lambda x: folds.unfold(folds.fold(x)), x)
+
+
+@pytest.mark.parametrize("size", [(7, 5), (14, 12), (1, 9), (13, 2)])
+@pytest.mark.parametrize("grid", [(1, 1), (2, 3), (4, 4)])
+def test_halved_regions_hold_the_halved_map(size, grid):
+    folds = Folds.of(size, grid, torch.device("cpu"), multiple=2)
+    halved = folds.halved()
+    assert halved.size == (-(-size[0] // 2), -(-size[1] // 2))
+    if grid != (1, 1):
+        assert folds.region == (2 * halved.region[0], 2 * halved.region[1])
+    # Every point of the halved map is pooled from a point of the map.
+    inside = torch.ones(1, *size, 1)
+    valid = folds.fold(inside)
+    mass = grid_centers(valid, halved.region).unflatten(1, halved.region)
+    assert (halved.unfold(mass) > 0).all()
+
+
+def test_members_are_the_points_of_the_map():
+    folds = Folds.of((7, 5), (2, 2), torch.device("cpu"))
+    index = torch.zeros(8, 3, 12, dtype=torch.int64)
+    members = folds.members(index)
+    assert members.shape == (8, 1, 12)
+    assert members.sum() == 2 * 7 * 5
+    expected = folds.fold(torch.ones(2, 7, 5, 1)).flatten(1)
+    assert torch.equal(members[:, 0], expected)
+    assert Folds.of((8, 6), (2, 2), torch.device("cpu")).members(index) is None
+
+
+def test_repeats_go_to_the_first_cell():
+    folds = Folds.of((7, 5), (2, 2), torch.device("cpu"))
+    index = torch.arange(6).expand(8, 2, 6)
+    found = folds.without_repeats(index, (2, 3))
+    # The regions on the right are two points wide: their third column is padding.
+    for region in range(8):
+        expected = [0, 1, 0, 3, 4, 0] if region % 2 else [0, 1, 2, 3, 4, 5]
+        assert found[region].tolist() == [expected] * 2

@@ -32,15 +32,18 @@ def call(script: str, *words: object, monkeypatch) -> int | str | None:
 @pytest.mark.parametrize(
     ("config", "side", "parameters", "gmacs"),
     [
-        ("cls_cifar100", 32, 3_016_788, 0.187),
-        ("cls_mini_imagenet_micro", 224, 3_017_908, 0.654),
-        ("cls_mini_imagenet_tiny", 224, 5_680_430, 1.344),
-        ("cls_mini_imagenet_small", 224, 15_048_840, 3.193),
-        ("cls_mini_imagenet_base", 224, 30_198_452, 6.523),
+        ("cluenet/cls_cifar100", 32, 3_016_788, 0.187),
+        ("cluenet/cls_mini_imagenet_micro", 224, 3_017_908, 0.654),
+        ("cluenet/cls_mini_imagenet_tiny", 224, 5_680_430, 1.344),
+        ("cluenet/cls_mini_imagenet_small", 224, 15_048_840, 3.193),
+        ("cluenet/cls_mini_imagenet_base", 224, 30_198_452, 6.523),
+        ("fec/cls_imagenet_small", 224, 5_727_528, 1.355),
+        ("fec/cls_imagenet_base", 224, 15_086_848, 3.335),
+        ("fec/cls_imagenet_large", 224, 29_720_344, 6.478),
     ],
 )
 def test_macs_are_the_published_ones(config, side, parameters, gmacs):
-    cfg = open_config(f"cluenet/{config}")
+    cfg = open_config(config)
     assert image_shape(cfg) == (side, side)
     parts = count_config(cfg, image_shape(cfg))
     names = [part.name for part in parts]

@@ -1,0 +1,229 @@
+"""Clustering inside regions: what Context Cluster and FEC have in common.
+
+The two differ in how a centre adds up its members (:class:`Aggregate`) and in the
+reducer between stages.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from mmcv.cnn.bricks import DropPath
+from torch import Tensor, nn
+
+from ..layers import (
+    MLP,
+    ChannelLinear,
+    MapNorm,
+    PointEmbedding,
+    PointwiseConv,
+    ScaledAssignment,
+)
+from ..ops import Folds, dispatch_project, grid_centers, unit
+from .base import ClusterBackbone, drop_path_rates
+
+
+class Aggregate(Protocol):
+    """How a centre adds up its members."""
+
+    def __call__(
+        self,
+        values: Tensor,
+        index: Tensor,
+        similarity: Tensor,
+        own: Tensor,
+        members: Tensor | None,
+        impl: str,
+    ) -> Tensor:
+        """Aggregate inside regions.
+
+        Args:
+            values: ``(B * regions, G, N, D)``.
+            index: ``(B * regions, G, N)`` int64, the centre of each point.
+            similarity: ``(B * regions, G, N)``, that of each point and its centre.
+            own: ``(B * regions, G, M, D)``, pooled values of the centres.
+            members: ``(B * regions, 1, N)``, zero for padding, or ``None``.
+            impl: Implementation of the sums.
+
+        Returns:
+            ``(B * regions, G, M, D)``.
+        """
+
+
+class RegionMixer(nn.Module):
+    """Cluster the points of every region, aggregate, dispatch.
+
+    Centres are the means of a grid of cells of the region. A point joins the centre of
+    the largest ``s = sigmoid(beta + alpha * cos)`` and takes ``s`` times the aggregate
+    of that centre. Maps that do not divide into regions are padded; the padding is no
+    member of any centre.
+
+    Args:
+        channels: Channels ``C`` of the map.
+        num_heads: Number of heads ``G``.
+        head_dims: Width ``D`` of a head.
+        proposal_grid: Rows and columns of centres in a region; ``M`` is their product.
+        fold_grid: Rows and columns of regions.
+        aggregate: How a centre adds up its members.
+        impl: Implementation of assignment, aggregation and dispatching.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_heads: int,
+        head_dims: int,
+        proposal_grid: tuple[int, int],
+        fold_grid: tuple[int, int],
+        aggregate: Aggregate,
+        impl: str,
+    ) -> None:
+        super().__init__()
+        inner = num_heads * head_dims
+        self.num_heads = num_heads
+        self.proposal_grid = proposal_grid
+        self.fold_grid = fold_grid
+        self.aggregate = aggregate
+        self.impl = impl
+        self.feature = PointwiseConv(channels, inner)
+        self.value = PointwiseConv(channels, inner)
+        self.assignment = ScaledAssignment(impl=impl)
+        self.proj = PointwiseConv(inner, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix a map ``(B, H, W, C)`` to the same shape."""
+        folds = Folds.of(x.shape[1:3], self.fold_grid, x.device)
+        features = folds.fold(self.feature(x))  # (B * regions, h, w, G * D)
+        values = folds.fold(self.value(x))
+        centers, own = (
+            self._split(grid_centers(y, self.proposal_grid, folds.valid))
+            for y in (features, values)
+        )  # (B * regions, G, M, D)
+        features, values = self._split(features), self._split(values)
+
+        index, similarity = self.assignment(unit(features), centers)
+        index = folds.without_repeats(index, self.proposal_grid)
+        centers = self.aggregate(
+            values, index, similarity, own, folds.members(index), self.impl
+        )
+        out = dispatch_project(
+            centers, index, similarity, self.proj.weight, self.proj.bias, impl=self.impl
+        )  # (B * regions, N, C)
+        return folds.unfold(out.unflatten(1, folds.region))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """Heads of a map or of tokens: ``(B, ..., G * D)`` to a view (B, G, N, D)."""
+        tokens = x.flatten(1, -2)  # (B, N, G * D)
+        return tokens.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+
+
+class RegionBlock(nn.Module):
+    """Residual block: a mixer, then an MLP, each scaled per channel.
+
+    Args:
+        mixer: The mixer.
+        channels: Channels ``C``.
+        mlp_ratio: Hidden channels of the MLP over ``C``.
+        drop_rate: Dropout probability in the MLP.
+        drop_path_rate: Stochastic-depth rate of both branches.
+        layer_scale_init: Initial scale of both branches (LayerScale).
+    """
+
+    def __init__(
+        self,
+        mixer: RegionMixer,
+        channels: int,
+        mlp_ratio: int,
+        drop_rate: float,
+        drop_path_rate: float,
+        layer_scale_init: float,
+    ) -> None:
+        super().__init__()
+        self.norm1 = MapNorm(channels)
+        self.mixer = mixer
+        self.scale1 = nn.Parameter(torch.full((channels,), layer_scale_init))
+        self.norm2 = MapNorm(channels)
+        self.mlp = MLP(channels, mlp_ratio * channels, drop_rate)
+        self.scale2 = nn.Parameter(torch.full((channels,), layer_scale_init))
+        self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
+
+    def forward(self, x: Tensor, state: None) -> tuple[Tensor, None]:
+        """Map ``(B, H, W, C)`` to the same shape; blocks share no state."""
+        x = x + self.drop_path(self.scale1 * self.mixer(self.norm1(x)))
+        return x + self.drop_path(self.scale2 * self.mlp(self.norm2(x))), state
+
+
+class RegionBackbone(ClusterBackbone):
+    """Pyramid of :class:`RegionBlock`."""
+
+    def build_regions(
+        self,
+        row: dict,
+        proposal_grids: Sequence[tuple[int, int]],
+        fold_grids: Sequence[tuple[int, int]],
+        aggregate: Aggregate,
+        reducers: Sequence[nn.Module],
+        in_channels: int,
+        drop_rate: float,
+        drop_path_rate: float,
+        layer_scale_init: float,
+        impl: str,
+    ) -> None:
+        """Build all parts.
+
+        Args:
+            row: A row of ``arch_settings``.
+            proposal_grids: Centres per stage, region and head.
+            fold_grids: Regions per stage.
+            aggregate: How a centre adds up its members.
+            reducers: ``num_stages - 1`` modules, each in front of a stage.
+            in_channels: Channels of the image.
+            drop_rate: Dropout probability in the MLPs.
+            drop_path_rate: Stochastic-depth rate of the last block.
+            layer_scale_init: Initial scale of the branches.
+            impl: Implementation of the clustering.
+        """
+        dims, depths = row["embed_dims"], row["depths"]
+        rates = drop_path_rates(drop_path_rate, depths)
+
+        def block(stage: int, depth: int) -> RegionBlock:
+            mixer = RegionMixer(
+                dims[stage],
+                row["num_heads"][stage],
+                row["head_dims"],
+                proposal_grids[stage],
+                fold_grids[stage],
+                aggregate,
+                impl,
+            )
+            return RegionBlock(
+                mixer,
+                dims[stage],
+                row["mlp_ratios"][stage],
+                drop_rate,
+                rates[stage][depth],
+                layer_scale_init,
+            )
+
+        self.build(
+            embed=PointEmbedding(in_channels, dims[0], row["patch"]),
+            reducers=reducers,
+            stages=[
+                [block(i, j) for j in range(depths[i])] for i in range(self.num_stages)
+            ],
+            norms=[MapNorm(dims[i]) for i in self.out_indices],
+        )
+
+    @staticmethod
+    def init_layer(module: nn.Module) -> None:
+        """Initialise one module as both releases do.
+
+        Linear layers from a truncated normal of deviation 0.02 with zero biases;
+        convolutions, 1x1 ones included, keep PyTorch's default.
+
+        Args:
+            module: Any module; others are left alone.
+        """
+        if isinstance(module, ChannelLinear) and not isinstance(module, PointwiseConv):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            nn.init.zeros_(module.bias)

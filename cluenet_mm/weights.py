@@ -1,0 +1,113 @@
+"""Do these weights belong to this model?"""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+_SHOWN = 5
+
+
+def checkpoint_faults(
+    model: nn.Module,
+    checkpoint: Mapping,
+    allow_missing: tuple[str, ...] = (),
+    allow_unexpected: tuple[str, ...] = (),
+) -> str:
+    """Say why a checkpoint is not one of a model.
+
+    Beside names and shapes, the options of the backbone are compared that converted
+    weights ask for and that no shape shows (``meta['options']``).
+
+    Args:
+        model: The model, or the backbone itself.
+        checkpoint: The loaded file; a bare state dict will do.
+        allow_missing: Prefixes of names that the checkpoint may lack.
+        allow_unexpected: Prefixes of names that the model may lack.
+
+    Returns:
+        One sentence with the first mismatches and the cure; empty if all fit.
+    """
+    weights = checkpoint.get("state_dict", checkpoint)
+    faults = weight_faults(model, weights, allow_missing, allow_unexpected)
+    return faults or option_faults(model, checkpoint.get("meta") or {})
+
+
+def option_faults(model: nn.Module, meta: Mapping) -> str:
+    """Say which options of a backbone are not those its weights were trained with.
+
+    Args:
+        model: The model, or the backbone itself.
+        meta: What a converted checkpoint tells of itself; ``options`` holds arguments
+            of the backbone.
+
+    Returns:
+        One sentence with the cure; empty if all fit.
+    """
+    backbone = getattr(model, "backbone", model)
+    wrong = [
+        f"{name}={value!r} (the model has {getattr(backbone, name, None)!r})"
+        for name, value in meta.get("options", {}).items()
+        if getattr(backbone, name, None) != value
+    ]
+    if not wrong:
+        return ""
+    return f"these weights need {', '.join(wrong)}: set it in the backbone's config"
+
+
+def weight_faults(
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    allow_missing: tuple[str, ...] = (),
+    allow_unexpected: tuple[str, ...] = (),
+) -> str:
+    """Say which weights are not those of a model.
+
+    Args:
+        model: The model.
+        weights: Names and tensors; ``module.`` of data-parallel training is ignored.
+        allow_missing: Prefixes of names that ``weights`` may lack.
+        allow_unexpected: Prefixes of names that the model may lack.
+
+    Returns:
+        One sentence with the first mismatches and the cure; empty if all fit.
+    """
+    wanted = {name: value.shape for name, value in model.state_dict().items()}
+    found = {
+        name.removeprefix("module."): value.shape
+        for name, value in weights.items()
+        if hasattr(value, "shape")
+    }
+    missing = [
+        name
+        for name in wanted
+        if name not in found
+        and not name.startswith(allow_missing)
+        # PyTorch 0.4 did not save this counter, and nothing depends on it.
+        and not name.endswith("num_batches_tracked")
+    ]
+    unexpected = [
+        name
+        for name in found
+        if name not in wanted and not name.startswith(allow_unexpected)
+    ]
+    differing = [
+        f"{name} {tuple(found[name])}, not {tuple(wanted[name])}"
+        for name in wanted
+        if name in found and found[name] != wanted[name]
+    ]
+    faults = [
+        f"{len(names)} {kind}: {', '.join(names[:_SHOWN])}"
+        + (", ..." if len(names) > _SHOWN else "")
+        for kind, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of another shape", differing),
+        )
+        if names
+    ]
+    if not faults:
+        return ""
+    return (
+        f"the weights do not fit the model of this config ({'; '.join(faults)}); give "
+        "the config that the checkpoint was trained with"
+    )

@@ -1,0 +1,27 @@
+# 20 epochs on the handwritten digits; 64 images a step: 64 x 1 device -> 2e-3.
+optim_wrapper = dict(
+    type="cluenet_mm.GuardedOptimWrapper",
+    optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.05),
+)
+auto_scale_lr = dict(base_batch_size=64)
+
+param_scheduler = [
+    dict(
+        type="LinearLR",
+        start_factor=1e-2,
+        by_epoch=True,
+        end=2,
+        convert_to_iter_based=True,
+    ),
+    dict(
+        type="CosineAnnealingLR",
+        eta_min=1e-5,
+        by_epoch=True,
+        begin=2,
+        end=20,
+        convert_to_iter_based=True,
+    ),
+]
+train_cfg = dict(by_epoch=True, max_epochs=20, val_interval=1)
+val_cfg = dict()
+test_cfg = dict()
