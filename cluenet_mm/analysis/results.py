@@ -21,17 +21,21 @@ def write_text(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read_results(path: Path) -> dict:
-    """Read what ``tools/analysis/benchmark.py --json`` wrote.
+def read_results(path: Path, kind: str = "cases") -> dict:
+    """Read what a tool wrote with ``--json``.
+
+    Args:
+        path: The file.
+        kind: ``cases`` of tools/analysis/benchmark.py or ``models`` of get_flops.py.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: It is no file of results.
+        ValueError: It is no file of results of that kind.
     """
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(results["cases"], list):
+        if isinstance(results[kind], list):
             return results
     except (ValueError, KeyError, TypeError):
         pass
-    raise ValueError(f"{path} holds no results of tools/analysis/benchmark.py")
+    raise ValueError(f"{path} holds no results with a list of {kind!r}")

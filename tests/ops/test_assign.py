@@ -83,6 +83,19 @@ def test_what_is_not_finite_is_the_same_on_all(columns, value, monkeypatch):
     assert found[True] == [0 if i == 3 else 4 for i in range(12)]
 
 
+@pytest.mark.parametrize("columns", [512, 1024, 513, 40])
+def test_blocks_of_a_row_find_its_first_maximum(columns):
+    generator = torch.Generator().manual_seed(0)
+    ties = torch.randint(0, 5, (2, 37, columns), generator=generator).float()
+    holes = ties.clone()
+    holes[torch.rand(holes.shape, generator=generator) < 0.01] = torch.nan
+    for table in (ties, holes, torch.randn(3, columns, generator=generator)):
+        score, index = chunked._row_max(table)
+        expected = table.max(dim=-1)
+        assert torch.equal(index, expected.indices)
+        torch.testing.assert_close(score, expected.values, equal_nan=True)
+
+
 def test_zero_vectors_stay_finite_in_half_precision():
     zeros = torch.zeros(1, 1, 3, 4, dtype=torch.float16, requires_grad=True)
     cosine = assign(zeros, torch.ones(1, 1, 2, 4, dtype=torch.float16)).similarity

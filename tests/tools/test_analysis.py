@@ -230,7 +230,7 @@ def test_the_plot_refuses_what_it_cannot_draw(tmp_path, monkeypatch):
     (tmp_path / "r.json").write_text("[]")
     out = tmp_path / "scaling.png"
     words = [tmp_path / "r.json", "--out", out]
-    assert "no results of" in call("plot_scaling.py", *words, monkeypatch=monkeypatch)
+    assert "no results with" in call("plot_scaling.py", *words, monkeypatch=monkeypatch)
     write_results(tmp_path / "r.json", sides=(32,))
     assert "fewer than two" in call("plot_scaling.py", *words, monkeypatch=monkeypatch)
     assert not out.exists()
@@ -242,7 +242,7 @@ def test_tables_are_filled_between_their_marks(tmp_path, monkeypatch):
     page.write_text(f"# A\n{marks.format('r.json')}B\n{marks.format('none.json')}C\n")
     write_results(tmp_path / "r.json")
     for _ in range(2):  # the second time finds its own table
-        words = [page, tmp_path]
+        words = [tmp_path, page]
         assert call("fill_tables.py", *words, monkeypatch=monkeypatch) is None
         text = page.read_text()
         assert "a CPU, 2 threads, PyTorch 2, rounds 7." in text
@@ -253,3 +253,27 @@ def test_tables_are_filled_between_their_marks(tmp_path, monkeypatch):
             "B\n<!-- results: none.json -->\nNot measured yet.\n<!-- end -->\nC" in text
         )
         assert "old" not in text
+
+
+def test_sizes_of_models_are_filled_by_prefix(tmp_path, monkeypatch):
+    configs = [CONFIG, "coc/cls_digits"]
+    path = tmp_path / "models.json"
+    assert (
+        call("get_flops.py", *configs, "--json", path, monkeypatch=monkeypatch) is None
+    )
+    models = json.loads(path.read_text())["models"]
+    assert [model["config"] for model in models] == configs
+    cfg = open_config(CONFIG)
+    counted = total(count_config(cfg, image_shape(cfg)))
+    assert models[0]["parameters"] == counted.parameters
+    assert models[0]["published"] == counted.published
+
+    page = tmp_path / "page.md"
+    page.write_text("A\n<!-- models: models.json coc/ -->\n<!-- end -->\nB\n")
+    words = [tmp_path, page]
+    assert call("fill_tables.py", *words, monkeypatch=monkeypatch) is None
+    lines = page.read_text().splitlines()
+    published = f"{models[1]['published'] / 1e6:,.1f}"
+    assert lines[4].startswith("| `cls_digits` | 32x32 | 1,110,420 |")
+    assert published in lines[4]
+    assert lines[5:] == ["<!-- end -->", "B"]

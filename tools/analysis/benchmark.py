@@ -77,6 +77,11 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--compile", action="store_true", help="use torch.compile")
     parser.add_argument(
+        "--with-cp",
+        action="store_true",
+        help="activation checkpointing in every block, on both sides",
+    )
+    parser.add_argument(
         "--threads", type=positive, help="threads of the CPU (default: PyTorch's)"
     )
     parser.add_argument(
@@ -120,6 +125,9 @@ def sides_of(args: argparse.Namespace) -> list[Side]:
     sides = [Side.open(args.config, args.impl)]
     if args.vs or args.vs_config:
         sides.append(Side.open(args.vs_config or args.config, args.vs))
+    if args.with_cp:
+        for side in sides:
+            side.cfg.model.backbone.with_cp = True
     return sides
 
 
@@ -173,7 +181,8 @@ def main() -> int:
         rounds=args.rounds,
     )
     shapes = [tuple(s) for s in args.shape or [image_shape(sides[0].cfg)]]
-    results = {"settings": asdict(settings), "versions": versions(), "cases": []}
+    chosen = {**asdict(settings), "with_cp": args.with_cp}
+    results = {"settings": chosen, "versions": versions(), "cases": []}
     header = ["mode", "shape", "batch", "side", "images/s", "lowest - highest"]
     print(ROW.format(*header, "memory", "MACs/s"), flush=True)
     for mode in args.mode:

@@ -1,9 +1,13 @@
-"""Write measured numbers into the tables of a Markdown page.
+"""Write measured numbers into the tables of Markdown pages.
 
-The page names the results of tools/analysis/benchmark.py that it wants in comments;
-what stands between the two lines is replaced:
+A page names the results that it wants in comments; what stands between the two lines
+is replaced: `results` of tools/analysis/benchmark.py, `models` of get_flops.py whose
+config begins so.
 
     <!-- results: cpu_224.json -->
+    <!-- end -->
+
+    <!-- models: models.json configs/fec/ -->
     <!-- end -->
 """
 
@@ -15,7 +19,9 @@ from pathlib import Path
 from cluenet_mm.analysis.results import read_results, write_text
 from cluenet_mm.engine.cli import fail
 
-PLACE = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PLACE = re.compile(
+    r"(<!-- (results|models): (\S+)(?: (\S+))? -->\n).*?(<!-- end -->)", re.DOTALL
+)
 COLUMNS = (
     "mode",
     "pixels",
@@ -35,8 +41,10 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("page", type=Path, help="Markdown page, changed in place")
     parser.add_argument("results", type=Path, help="folder with the results")
+    parser.add_argument(
+        "pages", type=Path, nargs="+", help="Markdown pages, changed in place"
+    )
     return parser.parse_args()
 
 
@@ -68,6 +76,20 @@ def cells(case: dict) -> list[str]:
     ]
 
 
+def model_table(results: dict, prefix: str | None) -> str:
+    """Size and cost of configs in Markdown."""
+    columns = ("config", "image", "parameters", "MMACs, published", "MMACs, executed")
+    lines = [row(columns), row(["---"] * len(columns))]
+    for model in results["models"]:
+        config = model["config"]
+        if config.startswith(prefix or ""):
+            cells = [f"`{Path(config).name}`", "x".join(map(str, model["shape"]))]
+            cells.append(f"{model['parameters']:,}")
+            cells += [f"{model[k] / 1e6:,.1f}" for k in ("published", "executed")]
+            lines.append(row(cells))
+    return "\n".join(lines) + "\n"
+
+
 def number(value: float) -> str:
     """Three digits, or all before the point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
@@ -81,22 +103,24 @@ def row(values: list[str] | tuple[str, ...]) -> str:
 def main() -> None:
     """Run the command line."""
     args = parse_args()
-    try:
-        page = args.page.read_text(encoding="utf-8")
-        tables = {
-            name: table(read_results(args.results / name))
-            for _, name, _ in PLACE.findall(page)
-            if (args.results / name).is_file()
-        }
-    except (OSError, ValueError) as error:
-        fail(error)
 
     def fill(place: re.Match) -> str:
-        head, name, end = place.groups()
-        return f"{head}{tables.get(name, f'Not measured yet.{chr(10)}')}{end}"
+        head, kind, name, prefix, end = place.groups()
+        path = args.results / name
+        if not path.is_file():
+            return f"{head}Not measured yet.\n{end}"
+        if kind == "models":
+            return f"{head}{model_table(read_results(path, 'models'), prefix)}{end}"
+        return f"{head}{table(read_results(path))}{end}"
 
-    write_text(args.page, PLACE.sub(fill, page))
-    print(f"{args.page}: {len(tables)} tables")
+    try:
+        texts = {page: page.read_text(encoding="utf-8") for page in args.pages}
+        filled = {page: PLACE.subn(fill, text) for page, text in texts.items()}
+    except (OSError, ValueError) as error:
+        fail(error)
+    for page, (text, count) in filled.items():
+        write_text(page, text)
+        print(f"{page}: {count} tables")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulate operations (MACs) of a config, stage by stage.
+"""Parameters and multiply-accumulate operations (MACs) of configs, stage by stage.
 
 One MAC is a multiplication and an addition in a matrix product or a convolution;
 FLOPs are twice as many. `published` counts the operators of the dense official code
@@ -8,10 +8,14 @@ detector compute depends on the image: only their parameters are shown.
 """
 
 import argparse
+import json
 import sys
+from dataclasses import asdict
+from pathlib import Path
 
-from cluenet_mm.analysis.macs import count_config, total
+from cluenet_mm.analysis.macs import Part, count_config, total
 from cluenet_mm.analysis.models import image_shape, open_config
+from cluenet_mm.analysis.results import write_text
 from cluenet_mm.engine.cli import fail
 
 
@@ -20,7 +24,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="path or name of a config")
+    parser.add_argument("configs", nargs="+", help="path or name of a config")
     parser.add_argument(
         "--shape",
         nargs=2,
@@ -28,25 +32,39 @@ def parse_args() -> argparse.Namespace:
         metavar=("H", "W"),
         help="image size (default: that of the test pipeline)",
     )
+    parser.add_argument("--json", type=Path, help="write the totals to this file")
     return parser.parse_args()
+
+
+def show(config: str, shape: tuple[int, int], parts: list[Part]) -> None:
+    """Print the table of one config."""
+    print(f"{config}, {shape[0]}x{shape[1]} pixels, one image")
+    print(f"{'part':<28}{'parameters':>14}{'published':>18}{'executed':>18}")
+    for part in parts:
+        print(
+            f"{part.name:<28}{part.parameters:>14,}"
+            f"{part.published / 1e6:>12,.1f} MMACs{part.executed / 1e6:>12,.1f} MMACs"
+        )
 
 
 def main() -> None:
     """Run the command line."""
     args = parse_args()
+    models = []
     try:
-        cfg = open_config(args.config)
-        shape = tuple(args.shape or image_shape(cfg))
-        parts = count_config(cfg, shape)
+        for config in args.configs:
+            cfg = open_config(config)
+            shape = tuple(args.shape or image_shape(cfg))
+            parts = count_config(cfg, shape)
+            parts.append(total(parts))
+            show(config, shape, parts)
+            sums = asdict(parts[-1])
+            del sums["name"]
+            models.append({"config": config, "shape": shape, **sums})
     except (FileNotFoundError, ValueError) as error:
         fail(error)
-    print(f"{args.config}, {shape[0]}x{shape[1]} pixels, one image")
-    print(f"{'part':<28}{'parameters':>14}{'published':>18}{'executed':>18}")
-    for part in [*parts, total(parts)]:
-        print(
-            f"{part.name:<28}{part.parameters:>14,}"
-            f"{part.published / 1e6:>12,.1f} MMACs{part.executed / 1e6:>12,.1f} MMACs"
-        )
+    if args.json:
+        write_text(args.json, json.dumps({"models": models}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 #
 #   tools/analysis/run_benchmarks.sh cpu     naive takes gigabytes and half a minute an image
 #   tools/analysis/run_benchmarks.sh gpu
-#   tools/analysis/run_benchmarks.sh report  only the tables and the plot
+#   tools/analysis/run_benchmarks.sh report  sizes of the models, the tables and the plot
 set -uo pipefail
 
 PYTHON=${PYTHON:-python}
@@ -45,7 +45,10 @@ gpu() {
 }
 
 report() {
-  "$PYTHON" $TOOLS/fill_tables.py docs/benchmarks.md $RESULTS || failed=1
+  "$PYTHON" $TOOLS/get_flops.py configs/*/cls_*.py --json $RESULTS/models.json \
+    > /dev/null || failed=1
+  "$PYTHON" $TOOLS/fill_tables.py $RESULTS docs/benchmarks.md configs/*/README.md ||
+    failed=1
   for device in cpu gpu; do
     [ ! -f $RESULTS/${device}_scaling.json ] || "$PYTHON" $TOOLS/plot_scaling.py \
       $RESULTS/${device}_scaling.json --out docs/images/scaling_$device.png || failed=1

@@ -1,0 +1,73 @@
+"""What the READMEs and metafiles say is what the results files hold."""
+
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from mmengine.config import Config
+
+ROOT = Path(__file__).parents[1]
+FAMILIES = sorted(path.parent.name for path in ROOT.glob("configs/*/metafile.yml"))
+SIZES = {
+    model["config"]: model
+    for model in json.loads((ROOT / "docs/results/models.json").read_text())["models"]
+}
+
+
+def test_the_index_names_every_metafile():
+    index = yaml.safe_load((ROOT / "model-index.yml").read_text())
+    assert index["Import"] == [f"configs/{name}/metafile.yml" for name in FAMILIES]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_metafile_describes_its_configs(family):
+    metafile = yaml.safe_load((ROOT / f"configs/{family}/metafile.yml").read_text())
+    collection = metafile["Collections"][0]
+    assert (ROOT / collection["README"]).is_file()
+    names = [model["Name"] for model in metafile["Models"]]
+    assert len(set(names)) == len(names)
+    for model in metafile["Models"]:
+        assert model["In Collection"] == collection["Name"]
+        Config.fromfile(ROOT / model["Config"])
+        size = SIZES[model["Config"]]
+        assert model["Metadata"]["Parameters"] == size["parameters"], model["Name"]
+        assert model["Metadata"]["FLOPs"] == size["published"], model["Name"]
+        for result in model.get("Results", ()):  # none of ours is published yet
+            assert all("paper)" in metric for metric in result["Metrics"])
+
+
+def test_every_classifier_is_measured():
+    configs = {p.relative_to(ROOT).as_posix() for p in ROOT.glob("configs/*/cls_*.py")}
+    assert configs == {name for name in SIZES if "/cls_" in name}
+
+
+def test_the_pages_hold_the_measured_tables(tmp_path, monkeypatch):
+    pages = [ROOT / "docs/benchmarks.md", *ROOT.glob("configs/*/README.md")]
+    copies = []
+    for i, page in enumerate(pages):
+        copies.append(tmp_path / f"{i}.md")
+        copies[-1].write_text(page.read_text())
+    script = ROOT / "tools/analysis/fill_tables.py"
+    words = [script, ROOT / "docs/results", *copies]
+    monkeypatch.setattr(sys, "argv", list(map(str, words)))
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(script), run_name="__main__")
+    for page, copy in zip(pages, copies, strict=True):
+        assert copy.read_text() == page.read_text(), page
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_s_readme_names_every_classifier(family):
+    text = (ROOT / f"configs/{family}/README.md").read_text()
+    table = text.split("<!--")[0]
+    named = set()
+    for cell in re.findall(r"`(cls_[^`]*)\.py`", table):
+        prefix, braces, suffix = re.fullmatch(
+            r"([^{]*)(?:\{(.*)\})?(.*)", cell
+        ).groups()
+        named |= {f"{prefix}{x}{suffix}" for x in (braces or "").split(",")}
+    assert named == {path.stem for path in ROOT.glob(f"configs/{family}/cls_*.py")}
