@@ -26,7 +26,8 @@ def read_results(path: Path, kind: str = "cases") -> dict:
 
     Args:
         path: The file.
-        kind: ``cases`` of tools/analysis/benchmark.py or ``models`` of get_flops.py.
+        kind: ``cases`` of tools/analysis/benchmark.py, ``models`` of get_flops.py or
+            ``runs`` of collect_runs.py.
 
     Raises:
         FileNotFoundError: No such file.

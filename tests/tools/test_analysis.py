@@ -277,3 +277,67 @@ def test_sizes_of_models_are_filled_by_prefix(tmp_path, monkeypatch):
     assert lines[4].startswith("| `cls_digits` | 32x32 | 1,110,420 |")
     assert published in lines[4]
     assert lines[5:] == ["<!-- end -->", "B"]
+
+
+@pytest.fixture
+def work_dir(tmp_path):
+    """A run of three epochs that was interrupted in the last one and resumed."""
+    folder = tmp_path / "run"
+    (folder / "1/vis_data").mkdir(parents=True)
+    (folder / "2/vis_data").mkdir(parents=True)
+    (folder / "cls_digits.py").write_text("")
+    for start in "12":
+        config = folder / start / "vis_data/config.py"
+        config.write_text(
+            "model = dict(backbone=dict(type='cluenet_mm.FEC'))\n"
+            "train_cfg = dict(by_epoch=True)\nrandomness = dict(seed=3)\n"
+        )
+        log = folder / start / f"{start}.log"
+        log.write_text("    GPU 0: Some GPU\n    PyTorch: 2.0\n")
+
+    def write(start, *records):
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        (folder / start / "vis_data/scalars.json").write_text(lines)
+
+    def loss(step, value):
+        return {"lr": 0.1, "loss": value, "time": 2.0, "epoch": 1, "step": step}
+
+    def top1(epoch, value):
+        return {"accuracy/top1": value, "data_time": 0.1, "time": 0.2, "step": epoch}
+
+    write("1", loss(10, 3.0), top1(1, 50), loss(20, 2.0), top1(2, 60), loss(25, 9.0))
+    write("2", loss(25, 1.5), loss(30, 1.0), top1(3, 70.00001))
+    return folder
+
+
+def test_a_resumed_run_is_read_as_one(work_dir, tmp_path, monkeypatch):
+    path = tmp_path / "runs.json"
+    words = [work_dir, "--json", path]
+    assert call("collect_runs.py", *words, monkeypatch=monkeypatch) is None
+    (run,) = json.loads(path.read_text())["runs"]
+    assert run["loss"] == [[10, 3.0], [20, 2.0], [25, 1.5], [30, 1.0]]
+    assert [m["accuracy/top1"] for m in run["metrics"]] == [50, 60, 70]
+    assert run["hours"] == pytest.approx(30 * 2.0 / 3600, abs=1e-4)
+    expected = {"config": "cls_digits", "backbone": "FEC", "seed": 3}
+    expected |= {"device": "Some GPU", "pytorch": "2.0", "length": "3 epochs"}
+    assert {key: run[key] for key in expected} == expected
+
+    page = tmp_path / "page.md"
+    page.write_text("<!-- runs: two.json -->\n<!-- end -->\n")
+    better = {**run, "metrics": [{"step": 3, "accuracy/top1": 80.0}]}
+    (tmp_path / "two.json").write_text(json.dumps({"runs": [run, better]}))
+    words = [tmp_path, page]
+    assert call("fill_tables.py", *words, monkeypatch=monkeypatch) is None
+    row = "| `cls_digits` | FEC | 2 | 3 epochs | Some GPU | 75 (70 to 80) |"
+    assert row in page.read_text().splitlines()
+
+
+def test_folders_without_a_result_are_named(work_dir, tmp_path, monkeypatch):
+    words = ["--json", tmp_path / "runs.json"]
+    ending = call("collect_runs.py", tmp_path / "none", *words, monkeypatch=monkeypatch)
+    assert "none holds no run" in ending
+    for start in "12":
+        (work_dir / start / "vis_data/scalars.json").write_text("")
+    ending = call("collect_runs.py", work_dir, *words, monkeypatch=monkeypatch)
+    assert "has not been evaluated yet" in ending
+    assert not (tmp_path / "runs.json").exists()

@@ -2,12 +2,15 @@
 
 A page names the results that it wants in comments; what stands between the two lines
 is replaced: `results` of tools/analysis/benchmark.py, `models` of get_flops.py whose
-config begins so.
+config begins so, `runs` of collect_runs.py (means over the seeds, lowest to highest).
 
     <!-- results: cpu_224.json -->
     <!-- end -->
 
     <!-- models: models.json configs/fec/ -->
+    <!-- end -->
+
+    <!-- runs: digits.json -->
     <!-- end -->
 """
 
@@ -20,7 +23,7 @@ from cluenet_mm.analysis.results import read_results, write_text
 from cluenet_mm.engine.cli import fail
 
 PLACE = re.compile(
-    r"(<!-- (results|models): (\S+)(?: (\S+))? -->\n).*?(<!-- end -->)", re.DOTALL
+    r"(<!-- (results|models|runs): (\S+)(?: (\S+))? -->\n).*?(<!-- end -->)", re.DOTALL
 )
 COLUMNS = (
     "mode",
@@ -90,6 +93,46 @@ def model_table(results: dict, prefix: str | None) -> str:
     return "\n".join(lines) + "\n"
 
 
+METRICS = {
+    "accuracy/top1": "top-1",
+    "coco/bbox_mAP": "box AP",
+    "coco/bbox_mAP_50": "box AP50",
+    "coco/segm_mAP": "mask AP",
+    "coco/segm_mAP_50": "mask AP50",
+    "coco_panoptic/PQ": "PQ",
+    "mIoU": "mIoU",
+}
+
+
+def run_table(results: dict) -> str:
+    """What the last evaluations of runs reached, in Markdown."""
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for run in results["runs"]:
+        groups.setdefault((run["config"], run["backbone"]), []).append(run)
+    lasts = [run["metrics"][-1] for run in results["runs"]]
+    shown = [name for name in METRICS if any(name in last for last in lasts)]
+    head = ["config", "backbone", "seeds", "length", "device"]
+    head += [METRICS[name] for name in shown]
+    lines = [row(head), row(["---"] * len(head))]
+    for (config, backbone), runs in groups.items():
+        values = [run["metrics"][-1] for run in runs]
+        cells = [f"`{config}`", backbone, str(len(runs)), runs[0]["length"]]
+        cells.append(runs[0]["device"])
+        for name in shown:
+            found = [value[name] for value in values if name in value]
+            cells.append(spread(found) if found else "")
+        lines.append(row(cells))
+    return "\n".join(lines) + "\n"
+
+
+def spread(values: list[float]) -> str:
+    """Mean, and where there are several values their range."""
+    mean = f"{sum(values) / len(values):.4g}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ({min(values):.4g} to {max(values):.4g})"
+
+
 def number(value: float) -> str:
     """Three digits, or all before the point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
@@ -110,8 +153,12 @@ def main() -> None:
         if not path.is_file():
             return f"{head}Not measured yet.\n{end}"
         if kind == "models":
-            return f"{head}{model_table(read_results(path, 'models'), prefix)}{end}"
-        return f"{head}{table(read_results(path))}{end}"
+            text = model_table(read_results(path, "models"), prefix)
+        elif kind == "runs":
+            text = run_table(read_results(path, "runs"))
+        else:
+            text = table(read_results(path))
+        return f"{head}{text}{end}"
 
     try:
         texts = {page: page.read_text(encoding="utf-8") for page in args.pages}

@@ -47,7 +47,7 @@ gpu() {
 report() {
   "$PYTHON" $TOOLS/get_flops.py configs/*/cls_*.py --json $RESULTS/models.json \
     > /dev/null || failed=1
-  "$PYTHON" $TOOLS/fill_tables.py $RESULTS docs/benchmarks.md configs/*/README.md ||
+  "$PYTHON" $TOOLS/fill_tables.py $RESULTS docs/benchmarks.md docs/results.md configs/*/README.md ||
     failed=1
   for device in cpu gpu; do
     [ ! -f $RESULTS/${device}_scaling.json ] || "$PYTHON" $TOOLS/plot_scaling.py \
