@@ -1,8 +1,16 @@
 """The feed-forward part of a block."""
 
+from typing import ClassVar
+
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .convolution import ChannelLinear, DepthwiseConv
+
+# In inference on a CPU the wide hidden maps are made in slices of this size: they stay
+# in the cache, and the allocator does not fetch fresh pages for each of them.
+SLICE_BYTES = 8 << 20
 
 
 class MLP(nn.Module):
@@ -13,6 +21,9 @@ class MLP(nn.Module):
         hidden_channels: Channels between the two Linear layers.
         drop_rate: Dropout probability after GELU and after the last layer.
     """
+
+    # Rows above and below a point that its output depends on.
+    halo: ClassVar[int] = 0
 
     def __init__(
         self, channels: int, hidden_channels: int, drop_rate: float = 0.0
@@ -25,8 +36,44 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, H, W, C)`` to the same shape."""
-        x = self.drop(self.act(self.fc1(x)))
-        return self.drop(self.fc2(x))
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            return self._whole(x)
+        row_bytes = x.size(2) * self.fc1.out_features * x.element_size()
+        rows = max(SLICE_BYTES // row_bytes, 1)
+        if rows >= x.size(0) * x.size(1):
+            return self._whole(x)
+        images = max(rows // x.size(1), 1)
+        parts = [self._by_rows(part, rows) for part in x.split(images)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """What the last layer sees: ``(B, H, W, hidden channels)``."""
+        return self.drop(self.act(self.fc1(x)))
+
+    def _by_rows(self, x: Tensor, rows: int) -> Tensor:
+        """Compute a few rows at a time."""
+        height = x.size(1)
+        if rows >= height:
+            return self._recomputed(x)
+        parts = []
+        for start in range(0, height, rows):
+            stop = min(start + rows, height)
+            first = max(start - self.halo, 0)
+            inner = slice(start - first, stop - first)
+            parts.append(self._recomputed(x[:, first : stop + self.halo], inner))
+        return torch.cat(parts, dim=1)
+
+    def _recomputed(self, x: Tensor, rows: slice = slice(None)) -> Tensor:
+        """A slice whose hidden map is made again in the backward pass."""
+        if not torch.is_grad_enabled():
+            return self._whole(x, rows)
+        random = self.training and self.drop.p > 0
+        return checkpoint(
+            self._whole, x, rows, use_reentrant=False, preserve_rng_state=random
+        )
+
+    def _whole(self, x: Tensor, rows: slice = slice(None)) -> Tensor:
+        return self.drop(self.fc2(self.hidden(x)[:, rows]))
 
 
 class ConvMLP(MLP):
@@ -38,13 +85,14 @@ class ConvMLP(MLP):
         drop_rate: Dropout probability after GELU and after the last layer.
     """
 
+    halo: ClassVar[int] = 1
+
     def __init__(
         self, channels: int, hidden_channels: int, drop_rate: float = 0.0
     ) -> None:
         super().__init__(channels, hidden_channels, drop_rate)
         self.conv = DepthwiseConv(hidden_channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, H, W, C)`` to the same shape."""
-        x = self.drop(self.act(self.conv(self.fc1(x))))
-        return self.drop(self.fc2(x))
+    def hidden(self, x: Tensor) -> Tensor:
+        """What the last layer sees: ``(B, H, W, hidden channels)``."""
+        return self.drop(self.act(self.conv(self.fc1(x))))
