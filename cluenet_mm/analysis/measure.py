@@ -4,14 +4,12 @@
 can alternate between several workers and never has two of them computing at once.
 """
 
-import ctypes
 import gc
 import platform
 import re
 import resource
 import signal
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
@@ -23,6 +21,7 @@ from typing import Any
 import torch
 from mmengine.logging import MMLogger
 
+from ..memory import keep_free_memory, return_free_memory
 from .models import build_model
 
 MIB = 2**20
@@ -168,7 +167,7 @@ class Bench:
             before = torch.cuda.memory_allocated()
             self._step()
             return (torch.cuda.max_memory_allocated() - before) / MIB
-        _return_free_memory()
+        return_free_memory()
         reset_high_water_mark()
         before = process_memory("VmRSS")
         self._step()
@@ -177,7 +176,7 @@ class Bench:
     def warm_up(self, batch: int) -> None:
         """Run until a step takes its usual time, and choose the steps of a round."""
         if self.job.keep_memory:
-            _keep_free_memory()
+            keep_free_memory()
         self._load(batch, self.job.shape)
         seconds = self._seconds(1)
         if seconds < ROUND_SECONDS:
@@ -319,27 +318,6 @@ def reset_high_water_mark() -> bool:
     except OSError:
         return False
     return True
-
-
-def _return_free_memory() -> None:
-    """Give freed memory back to the kernel, so that it counts when it is used again."""
-    trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:  # a function of glibc
-        trim(0)
-
-
-def _keep_free_memory() -> None:
-    """Do not give freed memory back to the kernel, as allocators for servers do.
-
-    Large tensors are otherwise mapped and unmapped by every operator, and in a virtual
-    machine the page faults may cost more than the arithmetic.
-    """
-    mallopt: Callable[[int, int], int] | None
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # a function of glibc, with the numbers of its malloc.h
-        trim_threshold, mmap_max = -1, -4
-        mallopt(mmap_max, 0)
-        mallopt(trim_threshold, -1)
 
 
 def _cpu_name() -> str:

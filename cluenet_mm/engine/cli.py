@@ -5,12 +5,14 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
+import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from cluenet_mm import config_path
 from cluenet_mm.checkpoint import register_atomic_writer, register_safe_loader
+from cluenet_mm.memory import keep_free_memory
 
 from .distributed import setup_launcher
 
@@ -91,6 +93,8 @@ def find_config(name: str) -> Path:
 
 def build_runner(cfg: Config) -> Runner:
     """Build MMEngine's runner, or the one that ``runner_type`` of the config names."""
+    if not torch.cuda.is_available():
+        keep_free_memory()
     return RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
 
 
