@@ -140,7 +140,8 @@ class ClusterBackbone(BaseModule):
 
         Returns:
             Normalised maps ``(B, C_i, h_i, w_i)`` of the stages in ``out_indices``, in
-            ascending order; ``channels_last`` in memory.
+            ascending order. They are contiguous: mmcv's operators on regions of
+            interest read the memory of a ``channels_last`` map in the wrong order.
         """
         x = self.embed(image)
         outputs = []
@@ -154,7 +155,8 @@ class ClusterBackbone(BaseModule):
                 else:
                     x, state = block(x, state)
             if i in self.out_indices:
-                outputs.append(getattr(self, f"norm{i}")(x).permute(0, 3, 1, 2))
+                out = getattr(self, f"norm{i}")(x).permute(0, 3, 1, 2)
+                outputs.append(out.contiguous())
         return tuple(outputs)
 
     def init_weights(self) -> None:

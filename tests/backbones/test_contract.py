@@ -6,7 +6,9 @@ import re
 
 import pytest
 import torch
+from mmcv.ops import RoIAlign
 from torch import nn
+from torchvision.ops import roi_align
 
 from cluenet_mm.backbones import FEC, CLUENet, ContextCluster
 from cluenet_mm.checkpoint import CheckpointError
@@ -60,6 +62,17 @@ def test_any_size_gives_a_pyramid(family, size):
         assert out.shape == (2, dims, height, width)
         assert out.isfinite().all()
         height, width = -(-height // 2), -(-width // 2)
+
+
+@families
+def test_outputs_are_what_mmcv_s_operators_read(family):
+    outs = build(family, out_indices=(0, 1, 2, 3))(torch.randn(2, 3, 64, 48))
+    boxes = torch.tensor([[0, 1.0, 2.0, 7.0, 5.0], [1, 0.0, 0.0, 3.0, 8.0]])
+    for out in outs:
+        neck = nn.Conv2d(out.size(1), 6, 1)  # as a pyramid has it
+        for x in (out, neck(out)):
+            expected = roi_align(x, boxes, 4, aligned=True)
+            torch.testing.assert_close(RoIAlign(4, aligned=True)(x, boxes), expected)
 
 
 @families

@@ -25,7 +25,8 @@ def cells(side, parts, start, stop):
 
 def regions(size, grid, multiple=1):
     """Sides of a region and its ranges of rows and columns, by region."""
-    sides = [multiple * -(-n // (g * multiple)) for n, g in zip(size, grid, strict=True)]
+    pairs = zip(size, grid, strict=True)
+    sides = [multiple * -(-n // (g * multiple)) for n, g in pairs]
     for i in range(grid[0]):
         for j in range(grid[1]):
             yield (
