@@ -18,7 +18,10 @@ __all__ = ["DATASETS", "HOOKS", "MODELS", "OPTIM_WRAPPERS"]
 SCOPE = "cluenet_mm"
 
 MODELS = Registry(
-    "model", parent=MMENGINE_MODELS, scope=SCOPE, locations=["cluenet_mm.backbones"]
+    "model",
+    parent=MMENGINE_MODELS,
+    scope=SCOPE,
+    locations=["cluenet_mm.backbones", "cluenet_mm.engine"],
 )
 DATASETS = Registry(
     "dataset", parent=MMENGINE_DATASETS, scope=SCOPE, locations=["cluenet_mm.datasets"]

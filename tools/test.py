@@ -1,14 +1,14 @@
 """Evaluate a checkpoint of any task with MMEngine's runner."""
 
 import argparse
-import inspect
 import os
+import shutil
 import sys
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
-from mmengine.evaluator import BaseMetric
-from mmengine.registry import HOOKS, METRICS, init_default_scope
+from mmengine.registry import METRICS, init_default_scope
+from mmengine.runner import Runner
 
 from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.engine.cli import (
@@ -20,9 +20,16 @@ from cluenet_mm.engine.cli import (
     parse_arguments,
 )
 from cluenet_mm.engine.distributed import finish
+from cluenet_mm.engine.draw import VISUALIZER_TYPES
 
 # mmdet's own writer keeps masks run-length encoded: raw ones fill the memory.
-PREDICTION_WRITERS = {"mmdet": "mmdet.DumpDetResults"}
+PICKLE_WRITERS = {"mmdet": "mmdet.DumpDetResults"}
+TTA_MODELS = {
+    "mmpretrain": "AverageClsScoreTTA",
+    "mmdet": "cluenet_mm.InstanceTTAModel",
+    "mmseg": "SegTTAModel",
+}
+PICKLES = (".pkl", ".pickle")
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,17 +39,30 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("checkpoint", help="path or link of a checkpoint")
     add_common_arguments(parser)
     parser.add_argument(
-        "--out", metavar="FILE.pkl", help="write the predictions of every sample here"
+        "--out",
+        type=Path,
+        metavar="PATH",
+        help="write the predictions: FILE.pkl holds those of any task as they are; "
+        "FILE.json becomes FILE.bbox.json and FILE.segm.json in the format of COCO's "
+        "results (detection); a folder gets one PNG of labels an image, numbered as "
+        "in the data set's own annotations (segmentation)",
     )
-    parser.add_argument("--show-dir", help="folder for images with their predictions")
+    parser.add_argument(
+        "--show-dir",
+        help="folder for images with their predictions, beside the labels where there "
+        "are any (with several processes: the images of the first)",
+    )
     parser.add_argument(
         "--tta",
         action="store_true",
-        help="test-time augmentation, with tta_model and tta_pipeline of the config",
+        help="test-time augmentation with tta_model and tta_pipeline of the config; "
+        "without the latter, the image and its mirror image",
     )
     args = parse_arguments(parser)
-    if args.out and not args.out.endswith((".pkl", ".pickle")):
-        parser.error("argument --out: expected a name that ends in .pkl")
+    if args.out and args.out.suffix not in ("", ".json", *PICKLES):
+        parser.error(
+            "argument --out: expected a name that ends in .pkl or .json, or a folder"
+        )
     return args
 
 
@@ -65,61 +85,124 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         show(cfg, os.path.abspath(args.show_dir))
     if args.tta:
         use_tta(cfg)
+    if args.out and args.out.suffix not in PICKLES:
+        ask_for_files(cfg, args.out, staging_folder(args.out))
 
 
 def show(cfg: Config, folder: str) -> None:
-    """Turn on the visualization hook of the config, for every image.
-
-    The libraries' hooks agree on the place, not on the names of their options, so
-    those that the hook of this config takes are set. A hook without a folder (mmseg's)
-    draws through the visualizer.
-    """
-    hook = cfg.get("default_hooks", {}).get("visualization")
-    if hook is None:
+    """Have every image drawn, by a hook that treats the three tasks alike."""
+    if cfg.get("default_scope") not in VISUALIZER_TYPES:
         raise ValueError(
-            "--show-dir needs default_hooks.visualization in the config, for example "
-            "dict(type='VisualizationHook') with mmpretrain"
+            "--show-dir needs default_scope in the config, one of "
+            + ", ".join(VISUALIZER_TYPES)
         )
-    with HOOKS.switch_scope_and_registry(cfg.get("default_scope")) as hooks:
-        options = inspect.signature(hooks.get(hook.type)).parameters
-    chosen = {"enable": True, "draw": True, "interval": 1}
-    chosen |= {"out_dir": folder, "test_out_dir": folder}
-    hook.update({name: value for name, value in chosen.items() if name in options})
-    if not {"out_dir", "test_out_dir"} & options.keys():
-        cfg.setdefault("visualizer", ConfigDict(type="Visualizer")).save_dir = folder
+    hook = ConfigDict(type="cluenet_mm.DrawPredictionsHook", out_dir=folder)
+    libraries_own = cfg.get("default_hooks", {}).get("visualization") or {}
+    if "score_thr" in libraries_own:
+        hook.score_thr = libraries_own.score_thr
+    cfg.custom_hooks.append(hook)
 
 
 def use_tta(cfg: Config) -> None:
     """Wrap the model for test-time augmentation and exchange the pipeline."""
-    for name in ("tta_model", "tta_pipeline"):
-        if name not in cfg:
-            raise ValueError(f"--tta needs {name} in the config")
+    kind = TTA_MODELS.get(cfg.get("default_scope"))
+    if "tta_model" not in cfg:
+        if kind is None:
+            raise ValueError("--tta needs tta_model in the config")
+        cfg.tta_model = ConfigDict(type=kind)
     dataset = cfg.test_dataloader.dataset
     while "dataset" in dataset:
         dataset = dataset.dataset
-    dataset.pipeline = cfg.tta_pipeline
+    dataset.pipeline = cfg.get("tta_pipeline") or with_flips(dataset.pipeline)
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
 
 
-def prediction_writer(cfg: Config, path: Path) -> BaseMetric:
-    """Build the metric that writes predictions instead of judging them."""
-    kind = PREDICTION_WRITERS.get(cfg.get("default_scope"), "DumpResults")
-    return METRICS.build({"type": kind, "out_file_path": str(path)})
+def with_flips(pipeline: list[dict]) -> list[dict]:
+    """A test pipeline that makes two views, of the image as it is and mirrored.
+
+    The labels are those of the original image, so the flip comes before them.
+    """
+    loads = pipeline[0].type.split(".")[-1] == "LoadImageFromFile"
+    *steps, pack = pipeline[1:] if loads else pipeline
+    kinds = [step.type.split(".")[-1] for step in steps]
+    at = kinds.index("LoadAnnotations") if "LoadAnnotations" in kinds else len(steps)
+    if "meta_keys" in pack:
+        needed = (*pack.meta_keys, "flip", "flip_direction")
+        pack = ConfigDict(pack, meta_keys=tuple(dict.fromkeys(needed)))
+    flips = [ConfigDict(type="RandomFlip", prob=prob) for prob in (0.0, 1.0)]
+    views = [[step] for step in steps]
+    views = [*views[:at], flips, *views[at:], [pack]]
+    augment = ConfigDict(type="TestTimeAug", transforms=views)
+    return [pipeline[0], augment] if loads else [augment]
+
+
+def ask_for_files(cfg: Config, out: Path, folder: Path) -> None:
+    """Let the metric of the config write its files, COCO's JSON or label PNGs.
+
+    Args:
+        cfg: Changed in place.
+        out: What ``--out`` says.
+        folder: Where the metric writes.
+
+    Raises:
+        ValueError: The config has no metric that writes such files.
+    """
+    if out.suffix == ".json":
+        kind, option, value = "CocoMetric", "outfile_prefix", str(folder / out.stem)
+    else:
+        kind, option, value = "IoUMetric", "output_dir", str(folder)
+    evaluator = cfg.test_evaluator
+    if isinstance(evaluator, dict):
+        evaluator = evaluator.get("metrics", evaluator)
+    metrics = [evaluator] if isinstance(evaluator, dict) else evaluator
+    chosen = [metric for metric in metrics if metric.type.split(".")[-1] == kind]
+    if not chosen:
+        raise ValueError(
+            f"--out {out} needs {kind} in test_evaluator of the config; FILE.pkl "
+            "works with any"
+        )
+    chosen[0][option] = value
+
+
+def staging_folder(out: Path) -> Path:
+    """Where the predictions lie until all are written."""
+    return out.with_name(f".{out.name}.partial")
+
+
+def pickle_predictions(runner: Runner, path: Path) -> None:
+    """Add a metric that writes predictions instead of judging them."""
+    kind = PICKLE_WRITERS.get(runner.cfg.get("default_scope"), "DumpResults")
+    writer = METRICS.build({"type": kind, "out_file_path": str(path)})
+    runner.test_evaluator.metrics.append(writer)
+
+
+def publish(folder: Path, out: Path) -> None:
+    """Move complete files to their place."""
+    target = out.parent if out.suffix else out
+    target.mkdir(exist_ok=True)
+    for path in folder.iterdir():
+        path.replace(target / path.name)
 
 
 def test(cfg: Config, out: Path | None) -> None:
     """Test, and write the predictions to ``out``."""
+    folder = staging_folder(out) if out else None
+    if out:
+        if is_first_process():  # of a run that was killed
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
     try:
         runner = build_runner(cfg)
-        if out is not None:
-            partial = out.with_suffix(".partial.pkl")
-            out.parent.mkdir(parents=True, exist_ok=True)
-            runner.test_evaluator.metrics.append(prediction_writer(cfg, partial))
+        if out and out.suffix in PICKLES:
+            pickle_predictions(runner, folder / out.name)
         runner.test()
+        if out and is_first_process():
+            publish(folder, out)
     except CheckpointError as error:
         fail(error)
-    if out is not None and is_first_process():
-        partial.replace(out)
+    finally:
+        if out and is_first_process():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> int:
@@ -131,7 +214,7 @@ def main() -> int:
         apply_options(cfg, args)
     except (FileNotFoundError, ValueError) as error:
         fail(error)
-    test(cfg, Path(args.out) if args.out else None)
+    test(cfg, args.out)
     finish()
     return 0
 

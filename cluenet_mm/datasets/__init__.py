@@ -1,6 +1,21 @@
-"""Data sets, registered in ``cluenet_mm.registry.DATASETS``."""
+"""Data sets, registered in ``cluenet_mm.registry.DATASETS``.
+
+Classification needs neither mmdet nor mmseg: their data sets are there if they are.
+"""
+
+from importlib.util import find_spec
 
 from .digits import Digits
 from .mini_imagenet import MiniImageNet
 
 __all__ = ["Digits", "MiniImageNet"]
+
+if find_spec("mmdet"):
+    from .digits_instances import DigitsInstances
+
+    __all__ += ["DigitsInstances"]
+
+if find_spec("mmseg"):
+    from .digits_semantic import DigitsSemantic
+
+    __all__ += ["DigitsSemantic"]

@@ -1,9 +1,11 @@
-"""What surrounds a training run: optimiser wrappers and hooks for MMEngine.
+"""What surrounds a run: optimiser wrappers, hooks and test-time augmentation.
 
 Registered under the scope ``cluenet_mm``; ``cli`` and ``distributed`` serve the
 scripts in ``tools/`` and are imported by them.
 """
 
+from .cluster_hook import ClusterVisualizationHook
+from .draw import DrawPredictionsHook
 from .model import build_model
 from .optim_wrapper import (
     GuardedAmpOptimWrapper,
@@ -12,11 +14,15 @@ from .optim_wrapper import (
 )
 from .seed_hook import EpochSeedHook
 from .strict_load_hook import StrictLoadHook
+from .tta import InstanceTTAModel
 
 __all__ = [
+    "ClusterVisualizationHook",
+    "DrawPredictionsHook",
     "EpochSeedHook",
     "GuardedAmpOptimWrapper",
     "GuardedOptimWrapper",
+    "InstanceTTAModel",
     "NonFiniteLossError",
     "StrictLoadHook",
     "build_model",

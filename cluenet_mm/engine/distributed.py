@@ -46,7 +46,8 @@ def setup_launcher(cfg: Config, launcher: str) -> None:
     )
     wrapper.device_ids = None
     cfg.model_wrapper_cfg = wrapper
-    if _without_sync_norm(cfg.get("model")):
+    synchronised = cfg.pop("sync_bn", None)  # MMEngine would convert all batch norms
+    if _without_sync_norm(cfg.get("model")) or synchronised:
         print_log(
             "Synchronised batch norm became ordinary batch norm: it needs a GPU",
             logger="current",

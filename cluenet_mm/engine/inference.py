@@ -1,0 +1,250 @@
+"""Predictions for image files, by the inferencers of OpenMMLab, as plain records."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import mmcv
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
+from mmengine.structures import BaseDataElement
+
+from ..checkpoint import CheckpointError, load_checkpoint
+from ..weights import checkpoint_faults
+from .draw import VISUALIZER_TYPES, build_visualizer, draw_sample, read_image
+
+INFERENCERS = {
+    "mmpretrain": ("mmpretrain.apis", "ImageClassificationInferencer"),
+    "mmdet": ("mmdet.apis", "DetInferencer"),
+    "mmseg": ("mmseg.apis", "MMSegInferencer"),
+}
+IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+class Predictor:
+    """A model of one of the three tasks, ready for image files.
+
+    Args:
+        cfg: Config; its ``default_scope`` is the task. Images go through the pipeline
+            of its ``test_dataloader``.
+        checkpoint: Weights of exactly that model. The names of the classes are those
+            in the checkpoint, else those of the config's data set.
+        device: Where the model runs; by default on a GPU if there is one.
+
+    Raises:
+        FileNotFoundError: There is no such checkpoint.
+        CheckpointError: It cannot be read, or holds other weights.
+        ValueError: The config is of no known task, or cannot test.
+    """
+
+    def __init__(self, cfg: Config, checkpoint: str, device: str | None = None) -> None:
+        self.scope = cfg.get("default_scope")
+        if self.scope not in INFERENCERS:
+            raise ValueError(
+                f"the config's default_scope is {self.scope!r}; the tasks are those of "
+                + ", ".join(INFERENCERS)
+            )
+        if "test_dataloader" not in cfg:
+            raise ValueError("the config has no test_dataloader, whose pipeline serves")
+        init_default_scope(self.scope)
+        cfg = cfg.copy()
+        self._dataset = cfg.test_dataloader.dataset = _innermost(
+            cfg.test_dataloader.dataset
+        )
+        loaded = load_checkpoint(checkpoint)
+        self.metainfo = _metainfo(loaded, self._dataset)
+        self._inferencer = self._build(cfg, device or get_device())
+        model = self._inferencer.model
+        if faults := checkpoint_faults(model, loaded):
+            raise CheckpointError(f"checkpoint {checkpoint}: {faults}")
+        model.load_state_dict(loaded.get("state_dict", loaded))
+        self._load = self._image_loader(model)
+        self._visualizer = build_visualizer(cfg, self._drawing_metainfo(model))
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The model, with its weights, in evaluation mode."""
+        return self._inferencer.model
+
+    def __call__(self, path: str | Path) -> tuple[BaseDataElement, np.ndarray]:
+        """Predict for one file.
+
+        Returns:
+            The data sample of the model, on the CPU, and the image as ``(H, W, 3)``
+            uint8, RGB.
+
+        Raises:
+            UnreadableImageError: The file cannot be decoded.
+        """
+        path = str(path)
+        image = read_image(path)
+        data = next(iter(self._inferencer.preprocess([self._load(path)])))
+        if self.scope == "mmdet":  # with its input beside it
+            data = data[1]
+        return self._inferencer.forward(data)[0].cpu(), image
+
+    def record(self, sample: BaseDataElement) -> dict[str, Any]:
+        """What was predicted, ready for JSON.
+
+        Args:
+            sample: From calling the predictor.
+
+        Returns:
+            ``label``, ``class``, ``score`` and the ``scores`` of all classes; or
+            ``size`` (height, width) and ``instances``, each with ``label``, ``class``,
+            ``score``, ``bbox`` (x1, y1, x2, y2) and, of a model with masks,
+            ``segmentation`` (COCO's run-length encoding); or ``size`` and ``classes``
+            with the ``pixels`` of every class that was found.
+        """
+        if self.scope == "mmpretrain":
+            scores = sample.pred_score
+            label = int(scores.argmax())
+            return {
+                "label": label,
+                "class": self.class_name(label),
+                "score": float(scores[label]),
+                "scores": scores.tolist(),
+            }
+        size = list(sample.ori_shape[:2])
+        if self.scope == "mmdet":
+            return {"size": size, "instances": self._instances(sample.pred_instances)}
+        labels, counts = np.unique(label_map(sample), return_counts=True)
+        return {
+            "size": size,
+            "classes": [
+                {"label": label, "class": self.class_name(label), "pixels": count}
+                for label, count in zip(labels.tolist(), counts.tolist(), strict=True)
+            ],
+        }
+
+    def draw(
+        self,
+        image: np.ndarray,
+        sample: BaseDataElement,
+        path: Path,
+        score_thr: float = 0.3,
+    ) -> None:
+        """Draw a prediction; see :func:`cluenet_mm.engine.draw.draw_sample`."""
+        draw_sample(
+            self._visualizer, image, sample, path, labels=False, score_thr=score_thr
+        )
+
+    def class_name(self, label: int) -> str:
+        """Name of a class, or its number where nothing names it."""
+        classes = self.metainfo.get("classes") or ()
+        return str(classes[label]) if label < len(classes) else str(label)
+
+    def _build(self, cfg: Config, device: str) -> Any:
+        module, name = INFERENCERS[self.scope]
+        kind = getattr(import_module(module), name)
+        with warnings.catch_warnings():
+            # That there are no weights and so no names of classes: both follow.
+            warnings.simplefilter("ignore", UserWarning)
+            if self.scope == "mmpretrain":
+                return kind(cfg, pretrained=False, device=device)
+            cfg.setdefault("visualizer", {"type": VISUALIZER_TYPES[self.scope]})
+            return kind(cfg, weights=None, device=device)
+
+    def _image_loader(self, model: torch.nn.Module) -> Any:
+        """A function from a path to what the inferencer takes.
+
+        mmpretrain's inferencer reads files in its own way; here the pipeline's step
+        does, so that predictions are those of a test.
+        """
+        if self.scope != "mmpretrain":
+            return str
+        for step in self._dataset.pipeline:
+            if step["type"].split(".")[-1] == "LoadImageFromFile":
+                load = TRANSFORMS.build(step)
+                return lambda path: load({"img_path": path})["img"]
+        # A data set in memory: its images are in the order that the model expects.
+        bgr = getattr(model.data_preprocessor, "to_rgb", False)
+        order = "bgr" if bgr else "rgb"
+        return lambda path: mmcv.imread(path, channel_order=order)
+
+    def _drawing_metainfo(self, model: torch.nn.Module) -> dict:
+        """Classes and palette, a name for every label that the model can predict."""
+        head = model
+        for name in ("decode_head", "roi_head", "bbox_head", "head"):
+            head = getattr(head, name, head)
+        count = getattr(head, "num_classes", None) or len(
+            self.metainfo.get("classes") or ()
+        )
+        classes = tuple(self.class_name(label) for label in range(count))
+        palette = self.metainfo.get("palette")
+        if palette is not None and len(palette) < count:
+            palette = None
+        return {"classes": classes, "palette": palette}
+
+    def _instances(self, found: BaseDataElement) -> list[dict]:
+        records = [
+            {
+                "label": label,
+                "class": self.class_name(label),
+                "score": score,
+                "bbox": bbox,
+            }
+            for label, score, bbox in zip(
+                found.labels.tolist(),
+                found.scores.tolist(),
+                found.bboxes.tolist(),
+                strict=True,
+            )
+        ]
+        if "masks" in found:
+            from mmdet.structures.mask import encode_mask_results
+
+            masks = encode_mask_results(np.asarray(found.masks))
+            for record, mask in zip(records, masks, strict=True):
+                record["segmentation"] = mask | {"counts": mask["counts"].decode()}
+        return records
+
+
+def label_map(sample: BaseDataElement) -> np.ndarray:
+    """Labels of a segmentation, ``(H, W)``: uint8, or uint16 of many classes."""
+    labels = sample.pred_sem_seg.data[0].numpy()
+    return labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
+
+
+def fingerprint(cfg: Config, checkpoint: str | Path, *options: object) -> str:
+    """Short digest of all that a prediction depends on, besides the image."""
+    digest = hashlib.sha256(Path(checkpoint).expanduser().read_bytes())
+    settings = json.dumps([cfg.to_dict(), *options], default=str, sort_keys=True)
+    digest.update(settings.encode())
+    return digest.hexdigest()[:16]
+
+
+def _innermost(dataset: Mapping) -> Mapping:
+    """Config of a data set without the wrappers around it."""
+    while "pipeline" not in dataset:
+        if "dataset" in dataset:
+            dataset = dataset["dataset"]
+        elif dataset.get("datasets"):
+            dataset = dataset["datasets"][0]
+        else:
+            return dict(dataset, pipeline=[])
+    return dataset
+
+
+def _metainfo(checkpoint: Mapping, dataset: Mapping) -> dict:
+    """Names of the classes and palette, of the checkpoint before the config."""
+    with DATASETS.switch_scope_and_registry(None) as registry:
+        kind = registry.get(dataset["type"])
+    found = dict(getattr(kind, "METAINFO", {})) | dict(dataset.get("metainfo") or {})
+    if isinstance(dataset.get("classes"), list | tuple):
+        found["classes"] = dataset["classes"]
+    meta = checkpoint.get("meta") or {}
+    saved = meta.get("dataset_meta") or {"classes": meta.get("CLASSES")}
+    found |= {
+        key.lower(): value
+        for key, value in saved.items()
+        if key.lower() in ("classes", "palette") and value is not None
+    }
+    return found

@@ -1,0 +1,83 @@
+"""Test-time augmentation of instance segmentation."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseTTAModel
+from mmengine.structures import BaseDataElement, InstanceData
+from torch import Tensor, nn
+from torchvision.ops import batched_nms
+
+from ..registry import MODELS
+
+
+@MODELS.register_module()
+class InstanceTTAModel(BaseTTAModel):
+    """Merge the views of an image by non-maximum suppression, boxes with their masks.
+
+    mmdet's ``DetTTAModel`` refuses masks. Here the instances of all views, flipped
+    back, compete within their class, and the mask of the one that stays is kept as it
+    is.
+
+    Args:
+        module: Detector, or its config.
+        iou_threshold: Boxes of one class that overlap more are the same object.
+        max_per_img: Instances that are kept at most.
+    """
+
+    def __init__(
+        self,
+        module: dict | nn.Module,
+        iou_threshold: float = 0.5,
+        max_per_img: int = 100,
+    ) -> None:
+        super().__init__(module)
+        self.iou_threshold = iou_threshold
+        self.max_per_img = max_per_img
+
+    def merge_preds(
+        self, data_samples_list: Sequence[Sequence[BaseDataElement]]
+    ) -> list[BaseDataElement]:
+        """Merge the views of every image.
+
+        Args:
+            data_samples_list: For every image its views, whose predictions have been
+                scaled back to the original image.
+        """
+        return [self._merge(views) for views in data_samples_list]
+
+    def _merge(self, views: Sequence[BaseDataElement]) -> BaseDataElement:
+        found = InstanceData.cat([_flipped_back(view) for view in views])
+        keep = batched_nms(found.bboxes, found.scores, found.labels, self.iou_threshold)
+        merged = views[0]
+        merged.pred_instances = found[keep[: self.max_per_img]]
+        return merged
+
+
+def _flipped_back(view: BaseDataElement) -> InstanceData:
+    """The instances of a view in the coordinates of the original image."""
+    instances = view.pred_instances
+    if not view.get("flip", False):
+        return instances
+    height, width = view.ori_shape[:2]
+    direction = view.flip_direction
+    restored = InstanceData(scores=instances.scores, labels=instances.labels)
+    restored.bboxes = _flip_boxes(instances.bboxes, direction, height, width)
+    if "masks" in instances:
+        axes = [
+            axis
+            for axis, name in ((1, "vertical"), (2, "horizontal"))
+            if direction in (name, "diagonal")
+        ]
+        restored.masks = instances.masks.flip(axes)
+    return restored
+
+
+def _flip_boxes(boxes: Tensor, direction: str, height: int, width: int) -> Tensor:
+    """Flip ``(n, 4)`` boxes x1, y1, x2, y2."""
+    x1, y1, x2, y2 = boxes.unbind(1)
+    if direction in ("horizontal", "diagonal"):
+        x1, x2 = width - x2, width - x1
+    if direction in ("vertical", "diagonal"):
+        y1, y2 = height - y2, height - y1
+    return torch.stack((x1, y1, x2, y2), 1)

@@ -1,0 +1,24 @@
+# Semantic FPN with CLUENet tiny on ADE20K, 80,000 iterations. Start from a classifier
+# (that of cls_imagenet_tiny.py) with one line among the options of the backbone:
+#     init_cfg=dict(type="Pretrained", checkpoint=..., prefix="backbone."),
+# No checkpoint is published, so the default is from scratch, which needs more of them.
+_base_ = [
+    "../_base_/models/semantic_fpn.py",
+    "../_base_/datasets/ade20k.py",
+    "../_base_/schedules/semantic_fpn_80k.py",
+    "../_base_/default_runtime_seg.py",
+]
+
+# 16 images a step: 4 x 4 devices -> 1e-4 (schedules/semantic_fpn_80k.py).
+model = dict(
+    data_preprocessor=dict(size=(512, 512)),
+    backbone=dict(
+        type="cluenet_mm.CLUENet",
+        arch="tiny",
+        # As in classification; the last map of a 512-pixel crop has 16 x 16 points.
+        cluster_grids=7,
+        drop_path_rate=0.1,
+    ),
+    neck=dict(in_channels=[32, 64, 196, 320]),
+    decode_head=dict(num_classes=150),
+)

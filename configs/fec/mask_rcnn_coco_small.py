@@ -1,0 +1,26 @@
+# Mask R-CNN with FEC small on COCO, 12 epochs.
+# Start from a classifier (that of cls_imagenet_small.py) with one line among the
+# options of the backbone:
+#     init_cfg=dict(type="Pretrained", checkpoint=..., prefix="backbone."),
+# No checkpoint is published, so the default is from scratch, which needs more
+# iterations.
+_base_ = [
+    "../_base_/models/mask_rcnn.py",
+    "../_base_/datasets/coco_instance.py",
+    "../_base_/schedules/mask_rcnn_1x.py",
+    "../_base_/default_runtime_det.py",
+]
+
+# 16 images a step: 2 x 8 devices -> 2e-4 (schedules/mask_rcnn_1x.py).
+model = dict(
+    backbone=dict(
+        type="cluenet_mm.FEC",
+        arch="small",
+        # The paper's for detection: 7 x 7 centres in each of 2 x 2 regions where maps
+        # are large. Neither is a weight: pretraining may have had others.
+        proposal_grids=7,
+        fold_grids=(2, 2, 1, 1),
+        drop_path_rate=0.1,
+    ),
+    neck=dict(in_channels=[32, 64, 196, 320]),
+)

@@ -1,0 +1,275 @@
+"""Every config for detection and segmentation builds, runs, and says what it claims."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
+from mmengine.structures import InstanceData, PixelData
+from mmseg.structures import SegDataSample
+from PIL import Image
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+DETECTORS = sorted(CONFIGS.glob("*/mask_rcnn_*.py"))
+SEGMENTERS = sorted(CONFIGS.glob("*/semantic_fpn_*.py"))
+DIGITS = sorted(CONFIGS.glob("*/*_digits.py"))
+# Height and width of the test images: neither is a multiple of anything.
+SIZES = ((67, 101), (53, 90))
+
+
+def name(path):
+    return f"{path.parent.name}/{path.stem}"
+
+
+by_name = pytest.mark.parametrize("path", DETECTORS + SEGMENTERS, ids=name)
+
+
+def build(cfg):
+    init_default_scope(cfg.default_scope)
+    return MODELS.build(cfg.model)
+
+
+def shrink(cfg):
+    """The same wiring with few blocks and small windows, for a step in a second."""
+    backbone = cfg.model.backbone
+    backbone.drop_path_rate = 0.0  # it would skip blocks of this one step
+    backbone.layer_scale_init = 0.1
+    if backbone.type.endswith("CLUENet"):
+        del backbone.layer_scale_init
+    return cfg
+
+
+def detection_batch():
+    samples = []
+    for height, width in SIZES:
+        masks = np.zeros((2, height, width), np.uint8)
+        masks[0, 5:45, 10:40] = 1
+        masks[1, 8:50, 50:85] = 1
+        boxes = torch.tensor([[10.0, 5, 40, 45], [50, 8, 85, 50]])
+        sample = DetDataSample(
+            metainfo={
+                "img_shape": (height, width),
+                "ori_shape": (height, width),
+                "scale_factor": (1.0, 1.0),
+            }
+        )
+        sample.gt_instances = InstanceData(
+            bboxes=boxes,
+            labels=torch.tensor([1, 7]),
+            masks=BitmapMasks(masks, height, width),
+        )
+        samples.append(sample)
+    return samples
+
+
+def segmentation_batch():
+    samples = []
+    for height, width in SIZES:
+        sample = SegDataSample(
+            metainfo={"img_shape": (height, width), "ori_shape": (height, width)}
+        )
+        labels = torch.randint(0, 11, (1, height, width))
+        sample.gt_sem_seg = PixelData(data=labels)
+        samples.append(sample)
+    return samples
+
+
+def small_batch(cfg):
+    torch.manual_seed(0)
+    detects = cfg.default_scope == "mmdet"
+    if not detects:
+        # The preprocessor pads to the crop size of training.
+        cfg.model.data_preprocessor.size = (96, 128)
+    return {
+        "inputs": [torch.randint(0, 256, (3, *size)).byte() for size in SIZES],
+        "data_samples": detection_batch() if detects else segmentation_batch(),
+    }
+
+
+@by_name
+def test_a_dense_model_trains_one_step_and_predicts(path):
+    cfg = shrink(Config.fromfile(path))
+    batch = small_batch(cfg)
+    model = build(cfg)
+    losses = model(**model.data_preprocessor(batch, training=True), mode="loss")
+    loss, _ = model.parse_losses(losses)
+    assert math.isfinite(loss)
+    loss.backward()
+    # Distributed training would wait for a gradient that is missing.
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+    one = {key: value[:1] for key, value in small_batch(cfg).items()}
+    prediction = model.eval().val_step(one)[0]
+    if cfg.default_scope == "mmdet":
+        masks = prediction.pred_instances.masks
+        assert masks.shape[1:] == SIZES[0]
+    else:
+        assert prediction.pred_sem_seg.data.shape[1:] == SIZES[0]
+        classes = cfg.model.decode_head.num_classes
+        assert prediction.seg_logits.data.shape[0] == classes
+
+
+@by_name
+def test_dense_configs_are_short_and_leave_distributed_training_alone(path):
+    text = path.read_text()
+    assert text.startswith("# ")
+    first = "_base_ = [" in text
+    assert len(text.splitlines()) <= (90 if first else 25)
+    cfg = Config.fromfile(path)
+    assert "find_unused_parameters" not in cfg
+    assert cfg.optim_wrapper.type == "cluenet_mm.GuardedOptimWrapper"
+    assert cfg.auto_scale_lr.base_batch_size > 0
+    assert "init_cfg" not in cfg.model.backbone
+    hooks = [hook.type for hook in cfg.custom_hooks]
+    assert "cluenet_mm.EpochSeedHook" in hooks
+
+
+@pytest.mark.parametrize("path", SEGMENTERS, ids=name)
+def test_batch_norms_are_synchronised_where_runs_are_distributed(path):
+    # MMEngine makes them ordinary in runs of one process, setup_launcher on CPUs.
+    cfg = Config.fromfile(path)
+    assert cfg.model.decode_head.norm_cfg.type == "SyncBN"
+
+
+def rates(cfg, steps, epoch_length=None):
+    """Learning rate of the first so many iterations."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    optimizer.param_groups[0]["lr"] = cfg.optim_wrapper.optimizer.lr
+    schedulers = [
+        PARAM_SCHEDULERS.build(item, default_args={"optimizer": optimizer})
+        for item in cfg.param_scheduler
+    ]
+    for step in range(1, steps + 1):
+        yield optimizer.param_groups[0]["lr"]
+        optimizer.step()
+        for scheduler in schedulers:
+            if not scheduler.by_epoch or step % epoch_length == 0:
+                scheduler.step()
+
+
+@pytest.mark.parametrize(
+    ("config", "drops", "epochs"),
+    [
+        ("cluenet/mask_rcnn_coco_tiny", (8, 11), 12),
+        ("cluenet/mask_rcnn_coco_small_ms3x", (27, 33), 36),
+    ],
+)
+def test_detectors_train_as_the_papers_did(config, drops, epochs):
+    cfg = Config.fromfile(CONFIGS / f"{config}.py")
+    init_default_scope(cfg.default_scope)
+    assert cfg.train_cfg.max_epochs == epochs
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == (
+        "AdamW",
+        2e-4,
+        1e-4,
+    )
+    assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size
+    seen = list(rates(cfg, epochs * 100, epoch_length=100))
+    assert seen[0] == pytest.approx(2e-7)
+    assert seen[250] == pytest.approx(1e-4, rel=0.01)
+    for epoch in range(5, epochs):
+        expected = 2e-4 * 0.1 ** sum(epoch >= drop for drop in drops)
+        assert seen[epoch * 100] == pytest.approx(expected), epoch
+
+
+def test_segmenters_train_as_the_papers_did():
+    cfg = Config.fromfile(CONFIGS / "cluenet/semantic_fpn_ade20k_tiny.py")
+    init_default_scope(cfg.default_scope)
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == (
+        "AdamW",
+        1e-4,
+        1e-4,
+    )
+    assert cfg.train_dataloader.batch_size * 4 == cfg.auto_scale_lr.base_batch_size
+    assert cfg.train_cfg.max_iters == 80_000
+    seen = list(rates(cfg, 80_000))
+    for step in (0, 1000, 40_000):
+        expected = 1e-4 * (1 - step / 80_000) ** 0.9
+        assert seen[step] == pytest.approx(expected, rel=1e-3), step
+    assert seen[-1] < 1e-8
+
+
+@pytest.mark.parametrize(
+    ("config", "size", "expected"),
+    [
+        ("semantic_fpn_ade20k_tiny", (300, 200), (512, 768)),
+        ("semantic_fpn_ade20k_tiny", (201, 333), (864, 512)),
+        ("semantic_fpn_camvid", (480, 360), (384, 480)),
+    ],
+)
+def test_test_images_are_aligned_and_labels_are_not(config, size, expected, tmp_path):
+    cfg = Config.fromfile(CONFIGS / "cluenet" / f"{config}.py")
+    init_default_scope(cfg.default_scope)
+    Image.effect_noise(size, 80).save(tmp_path / "image.png")
+    Image.new("L", size, 3).save(tmp_path / "labels.png")
+    sample = Compose(cfg.val_dataloader.dataset.pipeline)(
+        {
+            "img_path": str(tmp_path / "image.png"),
+            "seg_map_path": str(tmp_path / "labels.png"),
+            "seg_fields": [],
+            "label_map": None,
+            "reduce_zero_label": "ade20k" in config,
+        }
+    )
+    assert sample["inputs"].shape[1:] == expected
+    assert sample["data_samples"].ori_shape == size[::-1]
+    assert sample["data_samples"].gt_sem_seg.shape == size[::-1]
+
+
+def test_unlabelled_pixels_of_camvid_take_no_part():
+    cfg = Config.fromfile(CONFIGS / "cluenet/semantic_fpn_camvid.py")
+    init_default_scope(cfg.default_scope)
+    model = build(shrink(cfg))
+    batch = small_batch(cfg)
+    data = model.data_preprocessor(batch, training=True)
+    # Padding gets the label of the unlabelled pixels.
+    assert (data["data_samples"][0].gt_sem_seg.data[0, :, -1] == 11).all()
+    for sample in data["data_samples"]:
+        sample.gt_sem_seg.data[:] = 11
+    losses = model.loss(**data)
+    assert losses["decode.loss_ce"] == 0
+
+
+@pytest.mark.parametrize(
+    "config", ["mask_rcnn_coco_tiny", "semantic_fpn_ade20k_tiny", "mask_rcnn_digits"]
+)
+def test_train_pipelines_run_on_awkward_files(config, tmp_path):
+    cfg = Config.fromfile(CONFIGS / "cluenet" / f"{config}.py")
+    init_default_scope(cfg.default_scope)
+    Image.effect_noise((90, 70), 80).save(tmp_path / "grey.jpg")
+    Image.new("L", (90, 70), 3).save(tmp_path / "labels.png")
+    pipeline = Compose(cfg.train_dataloader.dataset.pipeline)
+    square = [[10.0, 10.0, 40.0, 10.0, 40.0, 40.0, 10.0, 40.0]]
+    for _ in range(5):
+        sample = pipeline(
+            {
+                "img_path": str(tmp_path / "grey.jpg"),
+                "seg_map_path": str(tmp_path / "labels.png"),
+                "seg_fields": [],
+                "label_map": None,
+                "reduce_zero_label": True,
+                "height": 70,
+                "width": 90,
+                "instances": [
+                    {
+                        "bbox": [10, 10, 40, 40],
+                        "bbox_label": 2,
+                        "mask": square,
+                        "ignore_flag": 0,
+                    }
+                ],
+            }
+        )
+        assert sample["inputs"].dtype == torch.uint8
+        if cfg.default_scope == "mmdet":
+            assert len(sample["data_samples"].gt_instances) == 1
+        else:
+            assert max(sample["inputs"].shape) <= 512
+            assert sample["data_samples"].gt_sem_seg.data.unique().tolist() == [2]

@@ -1,0 +1,259 @@
+"""tools/check_dataset.py finds what is wrong, names it, and is silent otherwise."""
+
+import json
+import os
+from pathlib import Path
+
+import cv2
+import dense_data
+import numpy as np
+import pytest
+
+pytest.importorskip("mmpretrain")
+pytest.importorskip("mmdet")
+pytest.importorskip("mmseg")
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return dense_data.write(tmp_path)
+
+
+def check(config: Path, *words: object) -> tuple[object, str, list[dict]]:
+    """Exit status, what was printed, and the reports."""
+    path = config.with_suffix(".json")
+    command = ("check_dataset.py", config, "--json", path, *words)
+    status, printed = dense_data.run_tool(*command)
+    return status, printed, json.loads(path.read_text()) if path.exists() else []
+
+
+def edit_coco(folder: Path, change) -> None:
+    path = folder / "coco.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_sound_detection_data_are_counted(folder):
+    status, printed, reports = check(dense_data.detector_config(folder))
+    assert status == 0
+    assert [report["name"] for report in reports] == ["train", "val"]  # test is val
+    for report in reports:
+        assert report["faults"] == {}
+        assert report["histogram"] == {"ellipse": 3, "rectangle": 4}
+        assert report["counts"] == {
+            "images": 5,
+            "images without objects": 1,
+            "classes": 2,
+            "objects": 7,
+            "crowd regions": 1,
+            "objects of other classes": 0,
+            "objects below one pixel, which are left out": 0,
+        }
+    assert printed.count("no faults") == 2
+
+
+def test_faults_of_coco_annotations_are_found(folder):
+    def spoil(content: dict) -> None:
+        items = content["annotations"]
+        items[0]["bbox"] = [80, 8, 30, 24]  # of an image that is 96 wide
+        items[1]["bbox"][2] = 0
+        items[2]["image_id"] = 99
+        items[4]["category_id"] = 5
+        items[5]["segmentation"] = [[1.0, 2.0]]
+        items[6]["bbox"] = [1, 2, float("nan"), 4]
+        items[7]["id"] = items[6]["id"]
+        content["images"][0]["width"] = 95
+        content["images"][4]["file_name"] = "gone.jpg"
+
+    edit_coco(folder, spoil)
+    config = dense_data.detector_config(folder)
+    status, printed, (report,) = check(config, "--split", "train")
+    assert status == 1
+    faults = report["faults"]
+    assert {kind: len(places) for kind, places in faults.items()} == {
+        "image has another size than its annotations say": 1,
+        "file is missing": 1,
+        "box reaches outside its image": 1,
+        "object has no area": 1,
+        "annotation of an unknown image": 1,
+        "annotation of an unknown category": 1,
+        "object has no mask": 1,
+        "box is not four numbers": 1,
+        "several annotations have one id": 1,
+        "mmdet cannot load it": 1,
+    }
+    assert "annotation 1 in scene.png: [80, 8, 30, 24]" in printed
+    assert faults["file is missing"][0].endswith("gone.jpg")
+    assert "annotation 3 of image 99" in printed
+    assert "annotation 5: category 5" in printed
+
+
+def test_a_model_with_other_classes_is_a_fault(folder):
+    config = dense_data.detector_config(folder)
+    edit_coco(folder, lambda content: content["categories"][1].update(name="box"))
+    option = ("--cfg-options", "model.roi_head.bbox_head.num_classes=3")
+    status, printed, _ = check(config, "--split", "val", *option)
+    assert status == 1
+    assert "class of the config is not in the annotations (1)\n    rectangle" in printed
+    assert "num_classes is 3, and the data set has 2 classes" in printed
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"images": [', "coco.json is no JSON: Expecting value: line 1 column 13"),
+        ('{"images": []}', "coco.json has no list 'annotations'"),
+        ('{"images": [{"id": 1}]}', "one of 'images' lacks file_name, height, id"),
+        (None, "coco.json does not exist; docs/data.md describes the layouts"),
+    ],
+)
+def test_broken_annotations_are_one_line(folder, content, message):
+    path = folder / "coco.json"
+    path.unlink() if content is None else path.write_text(content)
+    line, printed, _ = check(dense_data.detector_config(folder))
+    assert message in line
+    assert line.startswith("error: train: ")
+    assert "\n" not in line
+    assert "Traceback" not in printed
+
+
+def test_segmentation_labels_are_counted_and_checked(folder):
+    config = dense_data.segmentor_config(folder)
+    status, _, reports = check(config)
+    assert status == 0
+    sizes = [height * width for _, height, width, _ in dense_data.IMAGES]
+    frame = sum(2 * width for _, _, width, _ in dense_data.IMAGES)
+    report = reports[0]
+    assert sum(report["histogram"].values()) == sum(sizes) - frame
+    assert report["counts"]["pixels to ignore (label 255)"] == frame
+    maps = {path.name: cv2.imread(str(path), 0) for path in (folder / "maps").iterdir()}
+    ellipses = sum((labels == 1).sum() for labels in maps.values())
+    assert report["histogram"]["ellipse"] == ellipses > 0
+
+    maps["scene.png.png"][10, 10] = 3
+    cv2.imwrite(str(folder / "maps" / "scene.png.png"), maps["scene.png.png"])
+    cv2.imwrite(str(folder / "maps" / "dot.png.png"), maps["dot.png.png"][:, :-1])
+    colours = np.dstack([maps["wide.jpg.png"]] * 3)
+    cv2.imwrite(str(folder / "maps" / "wide.jpg.png"), colours)
+    (folder / "maps" / "empty.png.png").unlink()
+    jpeg = folder / "images" / "grey.jpg"
+    jpeg.write_bytes(jpeg.read_bytes()[:400])
+    status, printed, (report,) = check(config, "--split", "val")
+    assert status == 1
+    assert report["faults"].keys() == {
+        "label out of range",
+        "label map has another size",
+        "label map has several channels",
+        "file is missing",
+        "image is damaged",
+    }
+    assert "scene.png.png: 3" in printed
+    assert "dot.png.png: 132 x 40, not 133 x 40" in printed
+    # A fault only for a model that does not ignore this label.
+    option = "model.decode_head.ignore_index=3"
+    _, _, (report,) = check(config, "--split", "val", "--cfg-options", option)
+    places = report["faults"]["label out of range"]
+    assert len(places) == 3  # the frames of 255 in the maps that can be read
+    assert all(place.endswith(": 255") for place in places)
+
+
+def test_label_maps_without_an_image_are_found(folder):
+    config = dense_data.segmentor_config(folder)
+    for path in (folder / "images").iterdir():
+        path.rename(path.with_name(f"{path.name}.png"))  # as the label maps
+    names = ("ann_file=", "img_suffix=.png")
+    options = [f"val_dataloader.dataset.{name}" for name in names]
+    command = (config, "--split", "val", "--cfg-options", *options)
+    status, _, (report,) = check(*command)
+    assert status == 0
+    (folder / "images" / "scene.png.png").unlink()
+    status, _, (report,) = check(*command)
+    assert status == 1
+    assert list(report["faults"]) == ["label map without an image"]
+    assert report["faults"]["label map without an image"][0].endswith("scene.png.png")
+
+
+def test_classification_folders_are_checked_and_drawn(folder):
+    config = dense_data.classifier_config(folder)
+    draw = ("--num-samples", 3, "--out-dir", folder / "drawn")
+    status, _, (report,) = check(config, "--split", "val", *draw)
+    assert status == 0
+    assert report["histogram"] == {"blue": 2, "orange": 2}
+    pictures = sorted((folder / "drawn" / "val").iterdir())
+    assert [path.name for path in pictures] == [
+        "0000_0.png",
+        "0001_1.png",
+        "0002_0.png",
+    ]
+    blue, orange = (cv2.imread(str(pictures[i]))[-9:] for i in (0, 2))
+    assert blue.mean((0, 1)).argmax() == 0  # OpenCV's first channel is blue
+    assert orange.mean((0, 1)).argmax() == 2
+
+    image = folder / "classes" / "a_blue" / "1.png"
+    image.write_bytes(image.read_bytes()[:60])
+    command = (config, "--split", "val", "--cfg-options", "model.head.num_classes=3")
+    status, printed, (report,) = check(*command, *draw)  # draws the others
+    assert status == 1
+    assert report["faults"].keys() == {
+        "image is damaged",
+        "model and data set differ",
+    }
+    assert "Traceback" not in printed
+    _, _, (report,) = check(config, "--split", "val", "--no-decode")
+    assert report["faults"] == {}
+
+
+@pytest.mark.parametrize("make", ["detector_config", "segmentor_config"])
+def test_first_samples_of_dense_data_are_drawn(folder, make):
+    config = getattr(dense_data, make)(folder)
+    out = folder / "drawn"
+    draw = ("--split", "val", "--num-samples", 2, "--out-dir", out)
+    assert check(config, *draw)[0] == 0
+    pictures = sorted((out / "val").iterdir())
+    assert len(pictures) == 2
+    for path, (name, *_) in zip(pictures, dense_data.IMAGES, strict=False):
+        assert path.stem.endswith(Path(name).stem)
+        picture = cv2.imread(str(path)).astype(int)
+        image = cv2.imread(str(folder / "images" / name)).astype(int)
+        assert picture.shape == image.shape
+        assert abs(picture - image).max() > 50
+
+
+def test_bad_input_is_one_clear_line(folder):
+    line, _ = dense_data.run_tool("check_dataset.py", "nowhere.py")
+    assert "config nowhere.py is no file" in line
+    bare = folder / "bare.py"
+    bare.write_text("default_scope = 'mmdet'\n")
+    assert (
+        "the config has no data sets"
+        in dense_data.run_tool("check_dataset.py", bare)[0]
+    )
+    command = ("check_dataset.py", bare, "--split", "val")
+    assert "the config has no val_dataloader" in dense_data.run_tool(*command)[0]
+    status, printed = dense_data.run_tool("check_dataset.py", bare, "--num-samples", 2)
+    assert status == 2
+    assert "--num-samples and --out-dir go together" in printed
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif("CLUENET_MM_DATA" not in os.environ, reason="names no folder")
+@pytest.mark.parametrize(
+    ("config", "folder", "images", "what", "number"),
+    [
+        ("mask_rcnn_coco_tiny", "coco_mini", (80, 80), "objects", (699, 804)),
+        ("semantic_fpn_camvid", "camvid", (367, 101), "classes", (11, 11)),
+    ],
+)
+def test_real_data_are_clean(tmp_path, config, folder, images, what, number):
+    root = Path(os.environ["CLUENET_MM_DATA"], folder)
+    out = tmp_path / "report.json"
+    status, _ = dense_data.run_tool(
+        *("check_dataset.py", f"cluenet/{config}", "--split", "train", "val"),
+        *("--json", out, "--cfg-options"),
+        *(f"{split}_dataloader.dataset.data_root={root}" for split in ("train", "val")),
+    )
+    assert status == 0
+    counts = [report["counts"] for report in json.loads(out.read_text())]
+    assert tuple(count["images"] for count in counts) == images
+    assert tuple(count[what] for count in counts) == number

@@ -1,0 +1,190 @@
+"""tools/test.py and the launchers with detectors and segmentors."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import cv2
+import dense_data
+import numpy as np
+import pytest
+import toy
+
+pytest.importorskip("mmdet")
+pytest.importorskip("mmseg")
+
+CONFIGS = {
+    "detector": dense_data.detector_config,
+    "segmentor": dense_data.segmentor_config,
+}
+STEMS = sorted(Path(name).stem for name, *_ in dense_data.IMAGES)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = dense_data.write(tmp_path_factory.mktemp("dense"))
+    for make in CONFIGS.values():
+        config = make(folder)
+        dense_data.save_weights(config, config.with_suffix(".pth"))
+    return folder
+
+
+def run_test(folder: Path, name: str, work: Path, *words: object) -> tuple[object, str]:
+    return dense_data.run_tool(
+        *("test.py", folder / f"{name}.py", folder / f"{name}.pth"),
+        *("--work-dir", work, *words),
+    )
+
+
+def test_a_detector_writes_coco_results(folder, tmp_path):
+    from pycocotools.coco import COCO
+
+    out = tmp_path / "new" / "results.json"
+    options = ("--cfg-options", "model.test_cfg.rcnn.score_thr=0.0")
+    status, printed = run_test(folder, "detector", tmp_path, "--out", out, *options)
+    assert status == 0
+    assert "coco/segm_mAP: " in printed
+    names = sorted(path.name for path in out.parent.iterdir())
+    assert names == ["results.bbox.json", "results.segm.json"]
+    results = json.loads((out.parent / "results.segm.json").read_text())
+    assert {entry["image_id"] for entry in results} == {1, 2, 3, 4, 5}
+    assert {entry["category_id"] for entry in results} <= {7, 8}
+    truth = COCO(str(folder / "coco.json"))
+    truth.dataset.setdefault("info", {})
+    found = truth.loadRes(str(out.parent / "results.segm.json"))
+    height, width = dense_data.IMAGES[0][1:3]
+    mask = found.annToMask(found.loadAnns(found.getAnnIds(imgIds=1))[0])
+    assert mask.shape == (height, width)
+
+
+def test_a_segmentor_writes_label_maps(folder, tmp_path):
+    out = tmp_path / "maps"
+    status, printed = run_test(folder, "segmentor", tmp_path, "--out", out)
+    assert status == 0
+    assert "mIoU: " in printed
+    assert sorted(path.name for path in out.iterdir()) == [f"{s}.png" for s in STEMS]
+    for name, height, width, _ in dense_data.IMAGES:
+        labels = cv2.imread(str(out / f"{Path(name).stem}.png"), cv2.IMREAD_UNCHANGED)
+        assert labels.shape == (height, width)
+        assert set(np.unique(labels)) <= {0, 1, 2}
+
+
+def test_label_maps_are_numbered_as_the_annotations(folder, tmp_path):
+    """With reduce_zero_label, as in ADE20K, the first class is 1 in the files."""
+    zero = "test_dataloader.dataset.reduce_zero_label=True"
+    run_test(folder, "segmentor", tmp_path, "--out", tmp_path / "plain")
+    options = ("--out", tmp_path / "reduced", "--cfg-options", zero)
+    assert run_test(folder, "segmentor", tmp_path, *options)[0] == 0
+    for path in (tmp_path / "plain").iterdir():
+        plain, reduced = (
+            cv2.imread(str(p), cv2.IMREAD_UNCHANGED)
+            for p in (path, tmp_path / "reduced" / path.name)
+        )
+        np.testing.assert_array_equal(reduced, plain + 1)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_pickle_holds_the_predictions_of_any_task(folder, tmp_path, name):
+    out = tmp_path / "predictions.pkl"
+    assert run_test(folder, name, tmp_path, "--out", out)[0] == 0
+    samples = pickle.loads(out.read_bytes())
+    assert sorted(Path(sample["img_path"]).stem for sample in samples) == STEMS
+
+
+@pytest.mark.parametrize(
+    ("name", "out", "message"),
+    [
+        (
+            "segmentor",
+            "results.json",
+            "results.json needs CocoMetric in test_evaluator",
+        ),
+        ("detector", "maps", "maps needs IoUMetric in test_evaluator"),
+    ],
+)
+def test_predictions_of_another_task_are_refused(folder, tmp_path, name, out, message):
+    line, printed = run_test(folder, name, tmp_path, "--out", tmp_path / out)
+    assert message in line
+    assert "Traceback" not in printed
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_earlier_result_survives_a_failed_test(folder, tmp_path):
+    out = tmp_path / "maps"
+    out.mkdir()
+    (out / "scene.png").write_text("of an earlier run")
+    other = shutil.copy(folder / "detector.pth", tmp_path / "other.pth")
+    line, _ = dense_data.run_tool(
+        *("test.py", folder / "segmentor.py", other),
+        *("--work-dir", tmp_path / "work", "--out", out),
+    )
+    assert "the weights do not fit the model" in line
+    assert [path.name for path in out.iterdir()] == ["scene.png"]
+    assert not (tmp_path / ".maps.partial").exists()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_show_dir_holds_labels_beside_predictions(folder, tmp_path, name):
+    shown = tmp_path / "shown"
+    assert run_test(folder, name, tmp_path, "--show-dir", shown)[0] == 0
+    pictures = sorted(shown.iterdir())
+    assert [path.stem for path in pictures] == STEMS
+    for image_name, height, width, objects in dense_data.IMAGES:
+        picture = cv2.imread(str(shown / f"{Path(image_name).stem}.png")).astype(int)
+        assert picture.shape == (height, 2 * width, 3)
+        image = cv2.imread(str(folder / "images" / image_name)).astype(int)
+        if name == "detector":  # pixels without an object are the image's own
+            drawn = abs(picture[:, :width] - image).max(-1) > 0
+            assert drawn.any() == bool(objects)
+            assert not drawn[-2:, -2:].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"), [("detector", "coco/segm_mAP: "), ("segmentor", "mIoU: ")]
+)
+def test_flips_at_test_time_need_no_config(folder, tmp_path, name, metric):
+    out = tmp_path / "predictions.pkl"
+    status, printed = run_test(folder, name, tmp_path, "--tta", "--out", out)
+    assert status == 0
+    assert "TTAModel" in printed
+    assert metric in printed
+    assert len(pickle.loads(out.read_bytes())) == len(dense_data.IMAGES)
+
+
+def test_two_processes_train_a_detector(folder, tmp_path):
+    config = folder / "detector.py"
+    work = tmp_path / "work"
+    options = ("--work-dir", work, "--cfg-options", "sync_bn=torch")
+    output = toy.run(tmp_path, "dist_train.sh", config, 2, *options)
+    assert "2 processes on the CPU" in output
+    # MMEngine's sync_bn wants GPUs, and so does SyncBN in the layers of the config.
+    assert "Synchronised batch norm became ordinary batch norm" in output
+    assert "coco/segm_mAP: " in output
+    losses = toy.losses(work)
+    assert sorted(losses) == [1, 2]  # 5 images, 2 in each of 2 processes
+    assert all(np.isfinite(list(losses.values())))
+
+
+def test_two_processes_train_and_test_a_segmentor(folder, tmp_path):
+    config = folder / "segmentor.py"
+    work = tmp_path / "work"
+    output = toy.run(tmp_path, "dist_train.sh", config, 2, "--work-dir", work)
+    assert "Synchronised batch norm became ordinary batch norm" in output
+    assert "mIoU: " in output
+    assert all(np.isfinite(list(toy.losses(work).values())))
+    out = tmp_path / "maps"
+    words = (config, work / "iter_3.pth", 2, "--out", out, "--work-dir", work)
+    toy.run(tmp_path, "dist_test.sh", *words)
+    assert sorted(path.stem for path in out.iterdir()) == STEMS
+
+
+def test_memory_of_a_training_step(folder, tmp_path):
+    out = tmp_path / "memory.json"
+    command = ("analysis/train_memory.py", folder / "detector.py", "--shape", 96, 128)
+    output = toy.run(tmp_path, *command, "--device", "cpu", "--json", out)
+    memory = json.loads(out.read_text())["cases"]["auto"]["peak_memory_mib"]
+    assert memory > 5  # eight masks of the RoIs alone, and all gradients
+    assert f"{memory:,.0f} MiB" in output
+    output = toy.run(tmp_path, *command, "--impl", "quick", status=1)
+    assert output.splitlines()[-1].startswith("error: unknown impl 'quick'")

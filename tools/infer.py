@@ -1,0 +1,169 @@
+r"""Predict for images with a model of any task: classify, detect or segment.
+
+The task is the config's. Of every image the folder gets
+
+  preds/NAME.json   the prediction: classes with their scores; instances with boxes and
+                    masks (COCO's run-length encoding); or the pixels of every class
+  preds/NAME.png    of a segmentation: the labels, numbered as in the JSON
+  vis/NAME.png      the prediction drawn over the image
+
+NAME is that of the image below IMAGES, without its suffix (with it, where two would
+have the same). Images whose JSON is there already, made by the same model, are left
+out: run an interrupted command again and it goes on. Files that are no images are
+named, left out and make the exit status 1.
+
+Example: infer.py photos cluenet/mask_rcnn_coco_tiny epoch_12.pth --out-dir found
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.utils import track_iter_progress
+from PIL import Image
+
+from cluenet_mm.analysis.results import write_text
+from cluenet_mm.checkpoint import CheckpointError, register_safe_loader
+from cluenet_mm.engine.cli import fail, find_config, parse_arguments
+from cluenet_mm.engine.draw import UnreadableImageError
+from cluenet_mm.engine.inference import (
+    IMAGE_SUFFIXES,
+    Predictor,
+    fingerprint,
+    label_map,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("images", type=Path, help="an image, or a folder of images")
+    parser.add_argument("config", help="path or name of a config")
+    parser.add_argument("checkpoint", help="weights of that config")
+    parser.add_argument("--out-dir", type=Path, required=True, help="folder of results")
+    parser.add_argument(
+        "--score-thr",
+        type=float,
+        default=0.3,
+        help="draw instances from this score on; the JSON has all (default: 0.3)",
+    )
+    parser.add_argument("--device", help="such as cpu or cuda:1 (default: a free GPU)")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="predict again what is there already"
+    )
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        default={},
+        metavar="KEY=VALUE",
+        help="override settings of the config",
+    )
+    return parse_arguments(parser)
+
+
+def find_images(source: Path, out_dir: Path) -> dict[str, Path]:
+    """Images by the name of their results.
+
+    Args:
+        source: A file, which may have any suffix, or a folder, of which all images are
+            taken, those in subfolders too.
+        out_dir: Left out, where it lies in the folder.
+
+    Raises:
+        FileNotFoundError: There is no such file, or no image in the folder.
+    """
+    if source.is_file():
+        return {source.stem: source}
+    if not source.is_dir():
+        raise FileNotFoundError(f"{source} does not exist")
+    files = [
+        path
+        for path in sorted(source.rglob("*"))
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and path.is_file()
+        and not path.resolve().is_relative_to(out_dir.resolve())
+    ]
+    if not files:
+        raise FileNotFoundError(f"folder {source} holds no image")
+    short = {path: path.relative_to(source).with_suffix("") for path in files}
+    uses = Counter(short.values())
+    return {
+        str(name if uses[name] == 1 else path.relative_to(source)): path
+        for path, name in short.items()
+    }
+
+
+def is_done(path: Path, model: str) -> bool:
+    """Whether a result of this model is there."""
+    try:
+        return json.loads(path.read_text())["model"] == model
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def infer(
+    predictor: Predictor,
+    image_path: Path,
+    name: str,
+    args: argparse.Namespace,
+    model: str,
+) -> None:
+    """Predict for one image and write its files; the JSON, written last, seals them."""
+    sample, image = predictor(image_path)
+    predictor.draw(image, sample, args.out_dir / "vis" / f"{name}.png", args.score_thr)
+    json_path = args.out_dir / "preds" / f"{name}.json"
+    record = {"image": str(image_path), "model": model, **predictor.record(sample)}
+    if predictor.scope == "mmseg":
+        labels = json_path.with_name(f"{json_path.stem}.png")
+        labels.parent.mkdir(parents=True, exist_ok=True)
+        partial = labels.with_name(f".{labels.name}.partial")
+        Image.fromarray(label_map(sample)).save(partial, format="PNG")
+        partial.replace(labels)
+        record["label_map"] = labels.name
+    write_text(json_path, json.dumps(record) + "\n")
+
+
+def main() -> int:
+    """Run the command line and return its exit status."""
+    args = parse_args()
+    register_safe_loader()
+    try:
+        images = find_images(args.images, args.out_dir)
+        cfg = Config.fromfile(find_config(args.config))
+        cfg.merge_from_dict(args.cfg_options)
+        predictor = Predictor(cfg, args.checkpoint, args.device)
+    except (CheckpointError, FileNotFoundError, ValueError) as error:
+        fail(error)
+    model = fingerprint(cfg, args.checkpoint, args.score_thr)
+    preds = args.out_dir / "preds"
+    left = [
+        (name, path)
+        for name, path in images.items()
+        if args.overwrite or not is_done(preds / f"{name}.json", model)
+    ]
+    done, unreadable = len(images) - len(left), []
+    if done:
+        print(f"{done} of {len(images)} results are there already")
+    try:
+        for name, path in track_iter_progress(left):
+            try:
+                infer(predictor, path, name, args, model)
+            except UnreadableImageError as error:
+                unreadable.append(error)
+    except KeyboardInterrupt:
+        print("\nInterrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    print(f"\n{len(left) - len(unreadable)} new results in {args.out_dir}")
+    for error in unreadable:
+        print(f"error: {error}: it is damaged or no image", file=sys.stderr)
+    return int(bool(unreadable))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
