@@ -14,7 +14,9 @@ from PIL import Image
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CLASSIFIERS = sorted(CONFIGS.glob("*/cls_*.py"))
-by_name = pytest.mark.parametrize("path", CLASSIFIERS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+by_name = pytest.mark.parametrize(
+    "path", CLASSIFIERS, ids=lambda p: f"{p.parent.name}/{p.stem}"
+)
 
 
 def build(cfg):

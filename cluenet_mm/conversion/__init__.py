@@ -15,7 +15,6 @@ from .cluenet import CLUENET_FAMILY
 from .reading import raise_if_any
 from .region import COC_FAMILY, FEC_FAMILY
 
-
 FAMILIES = {"cluenet": CLUENET_FAMILY, "coc": COC_FAMILY, "fec": FEC_FAMILY}
 
 

@@ -1,5 +1,5 @@
-# Context Cluster on CIFAR-100 (CLUENet's paper: 71.92 top-1). The archive is downloaded on first
-# use.
+# Context Cluster on CIFAR-100 (CLUENet's paper: 71.92 top-1). The archive is downloaded
+# on first use.
 _base_ = [
     "../_base_/models/coc_cls.py",
     "mmpretrain::_base_/datasets/cifar100_bs16.py",

@@ -1,5 +1,5 @@
-# A small Context Cluster on scikit-learn's handwritten digits: a minute on a CPU. Widths,
-# depths and schedule are those of cluenet/cls_digits.py.
+# A small Context Cluster on scikit-learn's handwritten digits: a minute on a CPU.
+# Widths, depths and schedule are those of cluenet/cls_digits.py.
 _base_ = [
     "../_base_/models/coc_cls.py",
     "../_base_/datasets/digits.py",

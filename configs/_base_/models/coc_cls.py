@@ -1,4 +1,4 @@
-# Context Cluster tiny as a classifier; children set the variant, the classes and the width.
+# Context Cluster tiny as a classifier; children set variant, classes and width.
 model = dict(
     type="ImageClassifier",
     backbone=dict(
