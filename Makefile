@@ -38,11 +38,13 @@ python:
 test: env ## run the test suite
 	$(RUN) -m pytest $(ARGS)
 
-quickstart: env ## train CLUENet on the embedded digits, evaluate it, draw its clusters
+quickstart: env ## train CLUENet on the embedded digits, evaluate it, show its clusters
 	$(RUN) tools/train.py $(CONFIG) --work-dir "$(WORK_DIR)" --resume auto
 	$(RUN) tools/test.py $(CONFIG) "$$(cat "$(WORK_DIR)/last_checkpoint")"
 	$(RUN) tools/visualize/clusters.py val $(CONFIG) "$$(cat "$(WORK_DIR)/last_checkpoint")" \
 	  --out-dir "$(WORK_DIR)/clusters"
+	$(RUN) tools/visualize/explore.py val $(CONFIG) "$$(cat "$(WORK_DIR)/last_checkpoint")" \
+	  --importance all --out "$(WORK_DIR)/report.html"
 
 lint: env ## check style and formatting
 	$(RUN) -m ruff check .

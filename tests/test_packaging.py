@@ -67,6 +67,13 @@ def test_wheel_holds_every_file(installed, checkout, kind):
     assert shipped == files_below(checkout / kind) != set()
 
 
+def test_wheel_holds_every_file_of_the_package(installed, checkout):
+    shipped = files_below(installed / "cluenet_mm")
+    shipped = {name for name in shipped if not name.startswith(".mim/")}
+    assert shipped == files_below(checkout / "cluenet_mm")
+    assert "interpret/report.js" in shipped
+
+
 def test_wheel_metadata(installed):
     (info,) = installed.glob("*.dist-info")
     metadata = (info / "METADATA").read_text(encoding="utf-8")

@@ -1,6 +1,49 @@
-"""What a network clustered: traces of its assignments, and pictures of them."""
+"""What a network clustered: traces, pictures, importance and quality of its clusters.
 
-from .draw import cluster_panel
-from .trace import Trace, find_backbone, trace
+docs/interpretability.md is the guide. ``quality`` imports scikit-image and is left to
+those who ask for it.
+"""
 
-__all__ = ["Trace", "cluster_panel", "find_backbone", "trace"]
+from .draw import (
+    cluster_figure,
+    cluster_panel,
+    feature_colors,
+    mean_colors,
+    merge_clusters,
+)
+from .importance import (
+    Importance,
+    ReceptiveFields,
+    class_probabilities,
+    deletion_curve,
+    faithfulness,
+    importance,
+    insertion_curve,
+    receptive_fields,
+)
+from .pixels import from_sample, to_input, to_picture
+from .trace import Clustering, Trace, find_backbone, trace, tracing
+
+__all__ = [
+    "Clustering",
+    "Importance",
+    "ReceptiveFields",
+    "Trace",
+    "class_probabilities",
+    "cluster_figure",
+    "cluster_panel",
+    "deletion_curve",
+    "faithfulness",
+    "feature_colors",
+    "find_backbone",
+    "from_sample",
+    "importance",
+    "insertion_curve",
+    "mean_colors",
+    "merge_clusters",
+    "receptive_fields",
+    "to_input",
+    "to_picture",
+    "trace",
+    "tracing",
+]

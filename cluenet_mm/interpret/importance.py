@@ -1,0 +1,304 @@
+"""Which clusters a prediction rests on, and whether that ranking tells the truth."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .trace import Trace
+
+Predictor = Callable[[Tensor], Tensor]
+"""Probabilities ``(n, classes)`` of normalised images ``(n, 3, H, W)``."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReceptiveFields:
+    """The pixels behind every cluster of a head that has any.
+
+    Attributes:
+        clusters: ``(K,)`` int64, the clusters, ascending.
+        masks: ``(K, H, W)`` bool; they do not overlap. A pixel that no window of the
+            embedding holds is in none, and without influence.
+    """
+
+    clusters: Tensor
+    masks: Tensor
+
+
+def receptive_fields(
+    maps: Trace, sample: int = 0, stage: int = -1, block: int = -1, head: int = 0
+) -> ReceptiveFields:
+    """Exact sets of input pixels that the clusters of a block stand for.
+
+    A pixel goes to a point of the embedding, from pooling to pooling to a point of the
+    stage's map, and with it to a cluster; see :meth:`.Trace.clusters`. (What a point
+    *knows* is wider, since convolutions and centres carry messages between points.)
+
+    Args:
+        maps: Trace of a batch.
+        sample: Image of the batch.
+        stage: Stage; the last by default.
+        block: Block of the stage; the last by default.
+        head: Head of the block.
+    """
+    index = maps.clusters(stage, block, "pixels")[sample, head]  # (H, W)
+    clusters = index[index >= 0].unique()
+    return ReceptiveFields(clusters, index == clusters[:, None, None])
+
+
+def class_probabilities(model: nn.Module) -> Predictor:
+    """Probabilities of the classes as a function of normalised images.
+
+    Args:
+        model: A classifier: softmax of its logits. Or a segmentor, or whatever else
+            gives ``(n, classes, h, w)`` in the mode ``"tensor"``: the mean of every
+            class's probability over the image.
+
+    Returns:
+        A function from ``(n, 3, H, W)`` to ``(n, classes)``, without gradient, on the
+        model's device. It raises a ``ValueError`` for other models, detectors above
+        all.
+    """
+
+    @torch.no_grad()
+    def predict(images: Tensor) -> Tensor:
+        device = next(model.parameters()).device
+        logits = model(images.to(device), mode="tensor")
+        if not isinstance(logits, Tensor) or logits.dim() not in (2, 4):
+            raise ValueError(
+                f"{type(model).__name__} gives no class probabilities for an image; "
+                "importance needs a classifier or a segmentor"
+            )
+        probabilities = logits.float().softmax(1)
+        return probabilities.mean((2, 3)) if logits.dim() == 4 else probabilities
+
+    return predict
+
+
+@dataclass(frozen=True, eq=False)
+class Importance:
+    """What regions mean for one class.
+
+    Attributes:
+        full: Probability of the class for the whole image.
+        blanked: ``(K,)``, the probability when the region is blanked.
+        kept: ``(K,)``, the probability when everything but the region is blanked.
+    """
+
+    full: float
+    blanked: Tensor
+    kept: Tensor
+
+    @property
+    def drop(self) -> Tensor:
+        """``(K,)``, by how much blanking the region lowers the probability."""
+        return self.full - self.blanked
+
+    @property
+    def score(self) -> Tensor:
+        """``(K,)``, the importance: mean of ``drop`` and ``kept``, in [-0.5, 1]."""
+        return (self.drop + self.kept) / 2
+
+    @property
+    def order(self) -> Tensor:
+        """``(K,)``, the regions by falling importance; the first of equal ones."""
+        return self.score.argsort(descending=True, stable=True)
+
+
+def importance(
+    predict: Predictor,
+    image: Tensor,
+    masks: Tensor,
+    label: int,
+    blank: float | Tensor = 0.0,
+    batch_size: int = 32,
+) -> Importance:
+    """Importance of regions for a class.
+
+    The score of a region ``r`` for the class ``c`` is the mean of two numbers::
+
+        ( [p(c | image) - p(c | image with r blanked)] + p(c | r alone) ) / 2
+
+    the drop in probability when the region is blanked (is it necessary?) and the
+    probability when only the region is kept (is it sufficient?). Blanked pixels take
+    the value ``blank``.
+
+    Args:
+        predict: From :func:`class_probabilities`, or any function like it.
+        image: ``(3, H, W)``, normalised.
+        masks: ``(K, H, W)`` bool, such as :class:`ReceptiveFields` holds.
+        label: The class.
+        blank: Value of blanked pixels, or ``(3,)`` one a channel, normalised. Zero is
+            the mean colour of the training data.
+        batch_size: Images a forward pass; ``2 K + 1`` are predicted.
+
+    Returns:
+        :class:`Importance`, on the CPU.
+    """
+    kept = torch.cat([torch.ones_like(masks[:1]), ~masks, masks])
+    found = _probabilities(predict, image, kept, label, blank, batch_size)
+    return Importance(found[0].item(), *found[1:].chunk(2))
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Probability of a class while an image appears or disappears.
+
+    Attributes:
+        fractions: ``(K + 1,)`` from 0 to 1, the part of the pixels that has been
+            inserted or deleted.
+        probabilities: ``(K + 1,)`` at these.
+    """
+
+    fractions: np.ndarray
+    probabilities: np.ndarray
+
+    @property
+    def area(self) -> float:
+        """Area under the curve (trapezoids), in [0, 1]."""
+        heights = (self.probabilities[1:] + self.probabilities[:-1]) / 2
+        return float((heights * np.diff(self.fractions)).sum())
+
+
+def insertion_curve(
+    predict: Predictor,
+    image: Tensor,
+    masks: Tensor,
+    order: Tensor,
+    label: int,
+    blank: float | Tensor = 0.0,
+    batch_size: int = 32,
+) -> Curve:
+    """Probability while regions are inserted into a blank image, in an order.
+
+    A ranking is faithful where the probability rises early: a large area is good.
+
+    Args:
+        predict: As for :func:`importance`, like the others.
+        image: ``(3, H, W)``, normalised.
+        masks: ``(K, H, W)`` bool, without overlap.
+        order: ``(K,)``, regions, the most important first.
+        label: The class.
+        blank: Value of pixels that are not there.
+        batch_size: Images a forward pass.
+    """
+    present = _unions(masks, order)
+    found = _probabilities(predict, image, present, label, blank, batch_size)
+    return Curve(_fractions(present), found.numpy())
+
+
+def deletion_curve(
+    predict: Predictor,
+    image: Tensor,
+    masks: Tensor,
+    order: Tensor,
+    label: int,
+    blank: float | Tensor = 0.0,
+    batch_size: int = 32,
+) -> Curve:
+    """Probability while regions are blanked, in an order: a small area is good.
+
+    Arguments as for :func:`insertion_curve`. The last image is blank but for pixels
+    that are in no mask.
+    """
+    gone = _unions(masks, order)
+    found = _probabilities(predict, image, ~gone, label, blank, batch_size)
+    return Curve(_fractions(gone), found.numpy())
+
+
+def _unions(masks: Tensor, order: Tensor) -> Tensor:
+    """Unions ``(K + 1, H, W)`` of the first 0, 1, ... K masks of an order."""
+    first = masks[order.to(masks.device)].cumsum(0, dtype=torch.int32) > 0
+    return torch.cat([torch.zeros_like(masks[:1]), first])
+
+
+def _fractions(masks: Tensor) -> np.ndarray:
+    counts = masks.flatten(1).sum(1).double()
+    return (counts / counts[-1].clamp(min=1)).cpu().numpy()
+
+
+def _probabilities(
+    predict: Predictor,
+    image: Tensor,
+    kept: Tensor,
+    label: int,
+    blank: float | Tensor,
+    batch_size: int,
+) -> Tensor:
+    """Probability of the class for every mask of pixels that are kept, on the CPU."""
+    blank = torch.as_tensor(blank, dtype=image.dtype, device=image.device)
+    blank = blank.view(-1, 1, 1)  # (1 or 3, 1, 1)
+
+    def batches() -> Iterator[Tensor]:
+        for part in kept.to(image.device).split(batch_size):
+            images = torch.where(part.unsqueeze(1), image, blank)
+            yield predict(images)[:, label].double().cpu()
+
+    return torch.cat(list(batches()))
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """Areas under the curves of a ranking, and of random ones beside it.
+
+    Attributes:
+        insertion: Area of the ranking's insertion curve; large is good.
+        deletion: Area of its deletion curve; small is good.
+        random_insertion: Mean area over random orders.
+        random_deletion: Mean area over random orders.
+        regions: Number of regions.
+    """
+
+    insertion: float
+    deletion: float
+    random_insertion: float
+    random_deletion: float
+    regions: int
+
+
+def faithfulness(
+    predict: Predictor,
+    image: Tensor,
+    masks: Tensor,
+    label: int,
+    blank: float | Tensor = 0.0,
+    batch_size: int = 32,
+    random_orders: int = 5,
+    seed: int = 0,
+) -> Faithfulness:
+    """Insertion and deletion areas of the importance ranking and of random ones.
+
+    Args:
+        predict: As for :func:`importance`, like the others.
+        image: ``(3, H, W)``, normalised.
+        masks: ``(K, H, W)`` bool, without overlap.
+        label: The class.
+        blank: Value of blanked pixels.
+        batch_size: Images a forward pass.
+        random_orders: Random orders to average over.
+        seed: Of these orders.
+    """
+    options = (label, blank, batch_size)
+    ranking = importance(predict, image, masks, *options).order
+    generator = torch.Generator().manual_seed(seed)
+    orders = [ranking]
+    orders += [
+        torch.randperm(len(masks), generator=generator) for _ in range(random_orders)
+    ]
+    areas = []
+    for order in orders:  # both curves at once: large batches of what may be few
+        first = _unions(masks, order)
+        kept, fractions = torch.cat([first, ~first]), _fractions(first)
+        found = _probabilities(predict, image, kept, *options).numpy()
+        areas.append([Curve(fractions, part).area for part in np.split(found, 2)])
+    (insertion, deletion), *others = areas
+    random_insertion, random_deletion = np.mean(others, axis=0)
+    return Faithfulness(
+        insertion=insertion,
+        deletion=deletion,
+        random_insertion=float(random_insertion),
+        random_deletion=float(random_deletion),
+        regions=len(masks),
+    )

@@ -1,0 +1,197 @@
+"""How well clusters agree with the objects that people drew, and with superpixels.
+
+Segments are ``(H, W)`` integers from 0; a truth is the same with negative labels where
+nobody said anything: such pixels are left out of every count.
+"""
+
+from dataclasses import astuple, dataclass
+
+import cv2
+import numpy as np
+from skimage.segmentation import slic
+
+BOUNDARY_TOLERANCE = 2
+_SLIC_TRIES = 6
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement of segments with the truth of one image; NaN is "nothing to match".
+
+    Attributes:
+        segments: Number of segments.
+        accuracy: :func:`achievable_accuracy`, large is good.
+        undersegmentation: :func:`undersegmentation_error`, small is good.
+        boundary_recall: :func:`boundary_recall`, large is good.
+        best_iou: :func:`best_match_iou`, large is good.
+    """
+
+    segments: float
+    accuracy: float
+    undersegmentation: float
+    boundary_recall: float
+    best_iou: float
+
+    @classmethod
+    def of(
+        cls,
+        segments: np.ndarray,
+        truth: np.ndarray,
+        background: int | None = None,
+        tolerance: int = BOUNDARY_TOLERANCE,
+    ) -> "Agreement":
+        """Compare segments with a truth.
+
+        Args:
+            segments: ``(H, W)`` integers from 0.
+            truth: ``(H, W)`` integers, negative where nothing is known.
+            background: Label that is no object: an area like the others, except that
+                ``best_iou`` does not ask for it.
+            tolerance: Of the boundaries, in pixels.
+        """
+        return cls(
+            len(np.unique(segments)),
+            achievable_accuracy(segments, truth),
+            undersegmentation_error(segments, truth),
+            boundary_recall(segments, truth, tolerance),
+            best_match_iou(segments, truth, background),
+        )
+
+    @classmethod
+    def mean(cls, agreements: list["Agreement"]) -> "Agreement":
+        """Mean of each number over the images (or heads) that have it."""
+        table = np.array([astuple(a) for a in agreements], np.float64)
+        known = ~np.isnan(table)
+        sums = np.where(known, table, 0).sum(axis=0)
+        return cls(
+            *(
+                float(total / count) if count else float("nan")
+                for total, count in zip(sums, known.sum(axis=0), strict=True)
+            )
+        )
+
+
+def achievable_accuracy(segments: np.ndarray, truth: np.ndarray) -> float:
+    """Achievable segmentation accuracy (ASA).
+
+    Part of the pixels that are right when every segment gets the label that most of its
+    pixels have: ``sum_s max_g |s & g| / N``.
+    """
+    shared, total = _contingency(segments, truth)
+    return float(shared.max(axis=1).sum() / total) if total else float("nan")
+
+
+def undersegmentation_error(segments: np.ndarray, truth: np.ndarray) -> float:
+    """Under-segmentation error of Neubert and Protzel (2012), free of a tolerance.
+
+    How far segments leak over the borders of the truth: for every area ``g`` and every
+    segment ``s`` that touches it the smaller part of ``s``,
+    ``sum_g sum_{s: s & g} min(|s & g|, |s - g|) / N``.
+    """
+    shared, total = _contingency(segments, truth)
+    outside = shared.sum(axis=1, keepdims=True) - shared
+    return float(np.minimum(shared, outside).sum() / total) if total else float("nan")
+
+
+def boundary_recall(
+    segments: np.ndarray, truth: np.ndarray, tolerance: int = BOUNDARY_TOLERANCE
+) -> float:
+    """Part of the truth's boundary pixels near a boundary of the segments.
+
+    A pixel is on a boundary if the label to its right or below differs; in the truth
+    both labels must be known.
+
+    Args:
+        segments: ``(H, W)`` integers.
+        truth: ``(H, W)`` integers, negative where nothing is known.
+        tolerance: Near is at most so many pixels away, along both axes.
+    """
+    wanted = _boundaries(truth)
+    if not wanted.any():
+        return float("nan")
+    side = 2 * tolerance + 1
+    near = cv2.dilate(_boundaries(segments).astype(np.uint8), np.ones((side, side)))
+    return float(near[wanted].mean())
+
+
+def best_match_iou(
+    segments: np.ndarray, truth: np.ndarray, background: int | None = None
+) -> float:
+    """Mean over the objects of the largest IoU that any single segment reaches.
+
+    Args:
+        segments: ``(H, W)`` integers from 0.
+        truth: ``(H, W)`` integers: objects, or classes where there are no objects.
+        background: Label that is no object.
+    """
+    shared, _ = _contingency(segments, truth)
+    areas = shared.sum(axis=0)
+    union = shared.sum(axis=1, keepdims=True) + areas - shared
+    wanted = areas > 0
+    if background is not None and background < len(wanted):
+        wanted[background] = False
+    if not wanted.any():
+        return float("nan")
+    return float((shared / np.maximum(union, 1)).max(axis=0)[wanted].mean())
+
+
+def grid_segments(size: tuple[int, int], count: int) -> np.ndarray:
+    """Exactly ``count`` rectangles, as square as may be: rows of nearly equal cells.
+
+    Args:
+        size: Rows and columns of the image.
+        count: Number of rectangles, at most one a pixel of a row.
+
+    Returns:
+        ``(H, W)`` int64.
+    """
+    height, width = size
+    rows = min(max(round(np.sqrt(count * height / width)), 1), count, height)
+    row = np.arange(height) * rows // height  # (H,)
+    first = np.arange(rows + 1) * count // rows  # the first cell of every row
+    cells = np.diff(first)[row]  # (H,)
+    return first[row][:, None] + np.arange(width) * cells[:, None] // width
+
+
+def slic_segments(image: np.ndarray, count: int) -> np.ndarray:
+    """SLIC superpixels, as near to ``count`` of them as SLIC comes.
+
+    Its result has more or fewer segments than it is asked for, so it is asked again.
+
+    Args:
+        image: ``(H, W, 3)`` uint8, RGB.
+        count: Number of superpixels.
+
+    Returns:
+        ``(H, W)`` int64, from 0.
+    """
+    best, ask, asked = None, count, set()
+    for _ in range(_SLIC_TRIES):
+        found = slic(image, n_segments=ask, compactness=10, start_label=0)
+        got = found.max() + 1
+        if best is None or abs(got - count) < abs(best.max() + 1 - count):
+            best = found
+        asked.add(ask)
+        ask = max(round(ask * count / got), 1)
+        if got == count or ask in asked:
+            break
+    return best
+
+
+def _contingency(segments: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, int]:
+    """Pixels that segments and labels share, ``(segments, labels)``, and their sum."""
+    known = truth >= 0
+    labels = int(truth.max(initial=0)) + 1
+    names, rows = np.unique(segments[known], return_inverse=True)
+    pairs = rows * labels + truth[known]
+    shared = np.bincount(pairs, minlength=max(len(names), 1) * labels)
+    return shared.reshape(-1, labels), int(known.sum())
+
+
+def _boundaries(labels: np.ndarray) -> np.ndarray:
+    """Pixels whose right or lower neighbour has another label, both known."""
+    edge = np.zeros(labels.shape, bool)
+    right, below = labels[:, 1:], labels[1:]
+    edge[:, :-1] |= (labels[:, :-1] != right) & (labels[:, :-1] >= 0) & (right >= 0)
+    edge[:-1] |= (labels[:-1] != below) & (labels[:-1] >= 0) & (below >= 0)
+    return edge

@@ -1,0 +1,131 @@
+"""Photographs with the areas that people drew, for measuring clusters."""
+
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from pycocotools.coco import COCO
+
+from ..datasets.digits_scenes import prepare_scenes
+from ..engine.draw import read_image
+from .pixels import spread
+
+DATASETS = ("digits", "coco", "camvid")
+_CAMVID_UNLABELLED = 11
+_UNKNOWN = -1
+
+
+class Annotated(NamedTuple):
+    """One photograph.
+
+    Attributes:
+        name: Name of its file, without suffix.
+        image: ``(H, W, 3)`` uint8, RGB.
+        truth: ``(H, W)`` int64, the area of each pixel; -1 where nothing is known.
+        background: Area that is no object, if there may be one.
+    """
+
+    name: str
+    image: np.ndarray
+    truth: np.ndarray
+    background: int | None
+
+    def resized(self, side: int) -> "Annotated":
+        """The same with a shorter side of so many pixels."""
+        height, width = self.truth.shape
+        scale = side / min(height, width)
+        shape = (max(round(width * scale), 1), max(round(height * scale), 1))
+        kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        truth = self.truth.astype(np.int32)
+        return self._replace(
+            image=cv2.resize(self.image, shape, interpolation=kind),
+            truth=cv2.resize(
+                truth, shape, interpolation=cv2.INTER_NEAREST_EXACT
+            ).astype(np.int64),
+        )
+
+
+def annotated_images(
+    dataset: str, root: str | Path, split: str = "val", limit: int | None = None
+) -> Iterator[Annotated]:
+    """Images of a data set, spread evenly over it.
+
+    Args:
+        dataset: ``digits``, the scenes of ``DigitsInstances``, made in ``root`` on
+            first use; ``coco``, with ``root/{split}2017`` and
+            ``root/annotations/instances_{split}2017.json``; or ``camvid``, with
+            ``root/images/{split}`` and ``root/annotations/{split}``.
+        root: Folder of the data set.
+        split: ``train`` or ``val``.
+        limit: At most so many images.
+
+    Yields:
+        Objects as areas over the background, area 0, the smaller in front of the
+        larger, crowds unknown; of CamVid the classes, and no background.
+
+    Raises:
+        FileNotFoundError: The data set is not there.
+        ValueError: The data set is unknown, or a file of it is damaged.
+    """
+    root = Path(root).expanduser()
+    if dataset == "digits":
+        prepare_scenes(root)
+        folder, names = root / "images" / split, f"instances_{split}.json"
+        yield from _coco(folder, root / "annotations" / names, limit)
+    elif dataset == "coco":
+        names = f"instances_{split}2017.json"
+        yield from _coco(root / f"{split}2017", root / "annotations" / names, limit)
+    elif dataset == "camvid":
+        yield from _camvid(root, split, limit)
+    else:
+        raise ValueError(f"dataset must be one of {DATASETS}, not {dataset!r}")
+
+
+def _coco(folder: Path, file: Path, limit: int | None) -> Iterator[Annotated]:
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no {file}; docs/data.md says what belongs")
+    with redirect_stdout(StringIO()):  # it talks
+        coco = COCO(str(file))
+    entries = coco.loadImgs(sorted(coco.getImgIds()))
+    for position in spread(len(entries), limit):
+        entry = entries[position]
+        truth = np.zeros((entry["height"], entry["width"]), np.int64)
+        objects = coco.loadAnns(coco.getAnnIds(entry["id"]))
+        # Crowds first: an object that lies before one is known.
+        objects.sort(key=lambda o: (not o["iscrowd"], -o["area"]))
+        for number, annotation in enumerate(objects, start=1):
+            mask = coco.annToMask(annotation).astype(bool)
+            truth[mask] = _UNKNOWN if annotation["iscrowd"] else number
+        path = folder / entry["file_name"]
+        yield Annotated(path.stem, _read(path, truth), truth, background=0)
+
+
+def _camvid(root: Path, split: str, limit: int | None) -> Iterator[Annotated]:
+    folder = root / "annotations" / split
+    files = sorted(folder.glob("*.png"))
+    if not files:
+        raise FileNotFoundError(f"there is no label map in {folder}")
+    for position in spread(len(files), limit):
+        labels = cv2.imread(str(files[position]), cv2.IMREAD_UNCHANGED)
+        if labels is None or labels.ndim != 2:
+            raise ValueError(f"{files[position]} is no label map")
+        truth = labels.astype(np.int64)
+        truth[truth >= _CAMVID_UNLABELLED] = _UNKNOWN
+        name = files[position].stem
+        found = sorted((root / "images" / split).glob(f"{name}.*"))
+        if not found:
+            raise FileNotFoundError(f"there is no image of {files[position]}")
+        yield Annotated(name, _read(found[0], truth), truth, background=None)
+
+
+def _read(path: Path, truth: np.ndarray) -> np.ndarray:
+    image = read_image(path)
+    if image.shape[:2] != truth.shape:
+        raise ValueError(
+            f"{path} has {image.shape[:2]} pixels, its annotation {truth.shape}"
+        )
+    return image

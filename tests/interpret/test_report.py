@@ -1,0 +1,165 @@
+"""What is inside a report; tests/tools/test_explore.py looks at it with a browser."""
+
+import base64
+import io
+import json
+import re
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cluenet_mm.backbones import FEC, CLUENet
+from cluenet_mm.interpret import class_probabilities, to_input, to_picture, trace
+from cluenet_mm.interpret.report import (
+    Exhibit,
+    Finding,
+    rank_clusters,
+    write_report,
+)
+
+TYPES = {"u8": "<u1", "u16": "<u2", "u32": "<u4"}
+
+
+def read(path):
+    text = path.read_text(encoding="utf-8")
+    pattern = r'<script type="application/json" id="report">(.*?)</script>'
+    return json.loads(re.search(pattern, text, re.DOTALL).group(1))
+
+
+def unpack(packed):
+    data = zlib.decompress(base64.b64decode(packed["data"]))
+    return np.frombuffer(data, TYPES[packed["kind"]]).astype(np.int64)
+
+
+def photo(record):
+    kind, data = record["photo"].removeprefix("data:image/").split(";base64,")
+    return kind, np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+
+
+def noise(*shape):
+    generator = np.random.default_rng(0)
+    return generator.integers(0, 256, (*shape, 3), dtype=np.uint8)
+
+
+def models():
+    torch.manual_seed(0)
+    yield "cluenet", CLUENet("micro", cluster_grids=(4, 3, 2, 2))
+    yield "fec", FEC("small", proposal_grids=(3, 2, 2, 2), fold_grids=(2, 2, 1, 1))
+
+
+@pytest.mark.parametrize("model", [pytest.param(m, id=n) for n, m in models()])
+def test_the_maps_of_the_page_lead_to_the_clusters_of_the_trace(model, tmp_path):
+    maps = trace(model, torch.randn(2, 3, 75, 90))
+    picture = noise(70, 84)  # the input had been padded
+    exhibits = [Exhibit("photo", picture, maps, sample=1)]
+    write_report(tmp_path / "report.html", exhibits, "a model")
+    (record,) = read(tmp_path / "report.html")["images"]
+    rows, columns = unpack(record["rows"]), unpack(record["columns"])
+    points = rows[:, None] * record["sizes"][0][1] + columns
+    assert points.shape == (70, 84)
+    pools = [unpack(pool) for pool in record["pools"]]
+    assert [(x["stage"], x["block"]) for x in record["layers"]] == maps.layers()
+    several = 0
+    for layer in record["layers"]:
+        cells = points
+        for pool in pools[: layer["stage"]]:
+            cells = pool[cells]
+        expected = maps.clusters(layer["stage"], layer["block"], "image")[1]
+        expected = expected[:, :70, :84].numpy()
+        index = unpack(layer["index"]).reshape(layer["heads"], -1)[:, cells]
+        assert (index == expected).all()
+        several += len(np.unique(index)) > 1
+        similarity = maps.similarity(layer["stage"], layer["block"], "image")[1]
+        found = unpack(layer["similarity"]).reshape(layer["heads"], -1)[:, cells] / 255
+        assert abs(found - similarity[:, :70, :84].numpy()).max() < 0.5 / 255 + 1e-6
+        colours = unpack(layer["colours"])
+        assert len(colours) == 3 * layer["heads"] * layer["clusters"]
+        assert index.max() < layer["clusters"]
+    assert several > 1
+
+
+def test_pictures_keep_their_colours(colour_backbone, tmp_path):
+    maps = trace(colour_backbone, torch.zeros(1, 3, 200, 320))
+    small = noise(40, 60)
+    large = np.zeros((200, 320, 3), np.uint8)
+    large[:, :160] = (230, 40, 10)
+    large[:, 160:] = (10, 90, 200)
+    exhibits = [Exhibit("small", small, maps), Exhibit("large", large, maps)]
+    write_report(tmp_path / "report.html", exhibits, "")
+    first, second = read(tmp_path / "report.html")["images"]
+    kind, pixels = photo(first)
+    assert kind == "png"
+    assert (pixels == small).all()
+    kind, pixels = photo(second)
+    assert kind == "jpeg"
+    assert abs(pixels.astype(int) - large).max() <= 4
+
+
+def test_importance_of_the_page_is_that_of_the_definition(classifier, tmp_path):
+    image = to_input(classifier, noise(40, 48))
+    maps = trace(classifier, image)
+    predict = class_probabilities(classifier)
+    ranking = rank_clusters(predict, image[0], maps, 2, "two", [0, -1], batch_size=5)
+    assert {c.layer for c in ranking.clusters} == {0, 3}
+    assert ranking.probability == pytest.approx(predict(image)[0, 2].item(), abs=1e-6)
+    chosen = next(c for c in ranking.clusters if c.layer == 3 and c.head == 1)
+    member = maps.clusters(-1, -1, "pixels")[0, 1] == chosen.cluster
+    with_it = predict(image * member)[0, 2].item()
+    without = predict(image * ~member)[0, 2].item()
+    assert chosen.kept == pytest.approx(with_it, abs=1e-6)
+    assert chosen.drop == pytest.approx(ranking.probability - without, abs=1e-6)
+    picture = to_picture(classifier, image)
+    exhibit = Exhibit("x", picture, maps, ranking=ranking)
+    write_report(tmp_path / "report.html", [exhibit], "")
+    (record,) = read(tmp_path / "report.html")["images"]
+    written = {
+        (c["layer"], c["head"], c["cluster"]): c["drop"]
+        for c in record["importance"]["clusters"]
+    }
+    assert len(written) == len(ranking.clusters)
+    place = (3, 1, chosen.cluster)
+    assert written[place] == pytest.approx(chosen.drop, abs=1e-5)
+
+
+def test_the_page_loads_nothing_and_survives_any_name(colour_backbone, tmp_path):
+    maps = trace(colour_backbone, torch.zeros(1, 3, 8, 8))
+    name = "</script><script>alert(1)</script>{{style}}"
+    findings = [Finding(name, 0.5, (0, 0, 4, 4))]
+    exhibit = Exhibit(name, noise(8, 8), maps, findings=findings, truth=name)
+    path = tmp_path / "new" / "report.html"
+    write_report(path, [exhibit], name, title="<b>A & B</b>")
+    text = path.read_text(encoding="utf-8")
+    assert "alert(1)</script>" not in text
+    assert "<title>&lt;b&gt;A &amp; B&lt;/b&gt;</title>" in text
+    assert re.search(r"default-src 'none'; img-src data:", text)
+    addresses = re.findall(r"""<[^>]*(?:src|href)=["']?([^"'>]*)""", text)
+    assert addresses == ["data:,"]  # no icon
+    assert "url(" not in text
+    assert "@import" not in text
+    assert "http://" not in text
+    assert "https://" not in text
+    record = read(path)
+    assert record["model"] == name
+    assert record["images"][0]["predictions"][0]["name"] == name
+
+
+def test_a_report_is_written_whole_or_not_at_all(
+    colour_backbone, tmp_path, monkeypatch
+):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="at least one image"):
+        write_report(path, [], "")
+    maps = trace(colour_backbone, torch.zeros(1, 3, 8, 8))
+
+    def full_disk(*names):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("os.replace", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        write_report(path, [Exhibit("x", noise(8, 8), maps)], "")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]

@@ -1,0 +1,151 @@
+"""The scripts that draw clusters and measure them."""
+
+import json
+import runpy
+import sys
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from cluenet_mm import config_path, tool_path
+from cluenet_mm.engine import build_model
+from cluenet_mm.interpret import to_input, trace
+from cluenet_mm.interpret.quality import Agreement, grid_segments
+from cluenet_mm.interpret.truth import annotated_images
+
+
+class Result(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a script in this process, which has imported everything already."""
+
+    def run(tool, *words):
+        monkeypatch.setattr(sys, "argv", [str(w) for w in (tool, *words)])
+        code = 0
+        try:
+            runpy.run_path(str(tool_path(tool)), run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+        out, err = capsys.readouterr()
+        if isinstance(code, str):  # what the interpreter would print
+            code, err = 1, err + code
+        return Result(code, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    torch.manual_seed(0)
+    model = build_model(Config.fromfile(config_path("fec/cls_digits")))
+    path = tmp_path_factory.mktemp("weights") / "digits.pth"
+    torch.save({"state_dict": model.state_dict()}, path)
+    return path
+
+
+@pytest.fixture
+def camvid(tmp_path):
+    """Three street scenes in CamVid's layout: sky over road, and a car."""
+    root = tmp_path / "camvid"
+    rng = np.random.default_rng(0)
+    for kind in ("images", "annotations"):
+        (root / kind / "val").mkdir(parents=True)
+    for number in range(3):
+        labels = np.zeros((24, 36), np.uint8)
+        labels[12:] = 3
+        labels[14:20, 6 + number : 20] = 8
+        labels[:, 34:] = 11
+        colours = np.array([(90, 160, 255), (80, 80, 80), (200, 0, 0), (0, 0, 0)])
+        image = colours[np.searchsorted([0, 3, 8, 11], labels)]
+        image = (image + rng.integers(0, 9, image.shape)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(image).save(root / "images" / "val" / f"{number}.png")
+        Image.fromarray(labels).save(root / "annotations" / "val" / f"{number}.png")
+    return root
+
+
+def test_quality_of_clusters_superpixels_and_a_grid(run, checkpoint, camvid, tmp_path):
+    result = run(
+        "analysis/cluster_quality.py",
+        *("fec/cls_digits", checkpoint, "--dataset", "camvid", "--data-root", camvid),
+        *("--images", 2, "--faithfulness-images", 2, "--random-orders", 2),
+        *("--json", tmp_path / "new" / "quality.json", "--device", "cpu"),
+    )
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "new" / "quality.json").read_text())
+    rows = {(r["stage"], r["segments"]): r for r in found["emergence"]["rows"]}
+    assert set(rows) == {
+        (i, name) for i in (1, 2, 3, 4) for name in ("clusters", "SLIC", "grid")
+    }
+    # The same by hand, of the first stage, whose only head is the mean.
+    model = build_model(Config.fromfile(config_path("fec/cls_digits")), checkpoint)
+    entries = list(annotated_images("camvid", camvid, limit=2))
+    assert [e.name for e in entries] == ["0", "1"]
+    expected, grids = [], []
+    for entry in entries:
+        maps = trace(model, to_input(model, entry.image))
+        segments = maps.clusters(0, grid="image")[0, 0].numpy()
+        expected.append(Agreement.of(segments, entry.truth))
+        cells = grid_segments(segments.shape, round(expected[-1].segments))
+        grids.append(Agreement.of(cells, entry.truth))
+    for name, values in (("clusters", expected), ("grid", grids)):
+        mean, row = Agreement.mean(values), rows[1, name]
+        assert row["count"] == pytest.approx(mean.segments)
+        assert row["accuracy"] == pytest.approx(mean.accuracy)
+        assert row["undersegmentation"] == pytest.approx(mean.undersegmentation)
+        assert row["boundary_recall"] == pytest.approx(mean.boundary_recall)
+        assert row["best_iou"] == pytest.approx(mean.best_iou)
+        line = f"{row['accuracy']:.3f}   {row['undersegmentation']:.3f}"
+        assert line in result.stdout
+    for row in found["faithfulness"]["rows"]:
+        assert 0 <= row["deletion"] <= 1
+        assert row["regions"] >= 1
+    assert found["faithfulness"]["images"] == 2
+    assert "Faithfulness: 2 validation images" in result.stdout
+
+
+def test_what_cannot_be_measured_is_one_line(run, checkpoint, camvid, tmp_path):
+    for dataset, root, message in (
+        ("coco", tmp_path / "none", "there is no "),
+        ("camvid", tmp_path / "none", "there is no label map in "),
+        ("digits", camvid, "holds something else"),
+    ):
+        result = run(
+            "analysis/cluster_quality.py",
+            *("fec/cls_digits", checkpoint, "--dataset", dataset),
+            *("--data-root", root, "--json", tmp_path / "q.json"),
+        )
+        assert result.returncode == 1
+        assert message in result.stderr
+        assert "Traceback" not in result.stderr
+        assert not (tmp_path / "q.json").exists()
+
+
+def test_clusters_are_drawn_in_many_ways(run, checkpoint, tmp_path):
+    Image.effect_noise((60, 44), 60).save(tmp_path / "grey.png")
+    pictures = []
+    for options in (
+        ("--colors", "feature"),
+        ("--colors", "mean", "--size", 22),
+        ("--all-blocks", "--heads", 2, "--merge", 3, "--opacity", 1),
+    ):
+        out_dir = tmp_path / str(len(pictures))
+        words = ("fec/cls_digits", checkpoint, "--out-dir", out_dir, *options)
+        result = run("visualize/clusters.py", tmp_path / "grey.png", *words)
+        assert result.returncode == 0, result.stderr
+        assert [p.name for p in out_dir.iterdir()] == ["grey.png"]
+        pictures.append(cv2.imread(str(out_dir / "grey.png")))
+    # Four stages beside the input; five assignments, as stage 3 has two.
+    assert pictures[0].shape[1] == pytest.approx(5 * 2.2 * 110, abs=2)
+    assert pictures[2].shape[1] == pytest.approx(6 * 2.2 * 110, abs=2)
+    assert pictures[2].shape[0] > 1.9 * pictures[0].shape[0]
+    assert (pictures[0] != pictures[1]).any()
