@@ -14,6 +14,8 @@ from mmengine.structures import InstanceData, PixelData
 from mmseg.structures import SegDataSample
 from PIL import Image
 
+from cluenet_mm.checkpoint import CheckpointError
+
 CONFIGS = Path(__file__).parents[1] / "configs"
 DETECTORS = sorted(CONFIGS.glob("*/mask_rcnn_*.py"))
 SEGMENTERS = sorted(CONFIGS.glob("*/semantic_fpn_*.py"))
@@ -272,3 +274,42 @@ def test_train_pipelines_run_on_awkward_files(config, tmp_path):
         else:
             assert max(sample["inputs"].shape) <= 512
             assert sample["data_samples"].gt_sem_seg.data.unique().tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("dense", "classifier", "other"),
+    [
+        ("cluenet/mask_rcnn_coco_tiny", "cls_imagenet_tiny", "cls_imagenet_small"),
+        ("fec/semantic_fpn_ade20k_small", "cls_imagenet_small", "cls_imagenet_base"),
+        ("coc/mask_rcnn_coco_small_49", "cls_imagenet_small", "cls_imagenet_medium"),
+    ],
+)
+def test_a_classifier_is_one_line_away(dense, classifier, other, tmp_path):
+    """Grids and folds differ between the two and are no weights."""
+    family = dense.split("/")[0]
+    for name in (classifier, other):
+        cfg = Config.fromfile(CONFIGS / family / f"{name}.py")
+        init_default_scope(cfg.default_scope)
+        weights = MODELS.build(cfg.model).state_dict()
+        torch.save({"state_dict": weights}, tmp_path / f"{name}.pth")
+    cfg = Config.fromfile(CONFIGS / f"{dense}.py")
+    init_default_scope(cfg.default_scope)
+
+    def backbone(name):
+        line = {
+            "type": "Pretrained",
+            "checkpoint": str(tmp_path / f"{name}.pth"),
+            "prefix": "backbone.",
+        }
+        model = MODELS.build({**cfg.model.backbone, "init_cfg": line})
+        model.init_weights()
+        return model.state_dict()
+
+    loaded = backbone(classifier)
+    saved = torch.load(tmp_path / f"{classifier}.pth")["state_dict"]
+    shared = [n for n in loaded if f"backbone.{n}" in saved]
+    missing = {n.split(".")[0] for n in loaded if n not in shared}
+    assert missing == {"norm0", "norm1", "norm2"}
+    assert all(torch.equal(loaded[n], saved[f"backbone.{n}"]) for n in shared)
+    with pytest.raises(CheckpointError, match=other):
+        backbone(other)

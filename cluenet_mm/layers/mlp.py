@@ -4,7 +4,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from .convolution import ChannelLinear, DepthwiseConv
 
@@ -36,44 +35,35 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, H, W, C)`` to the same shape."""
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
-            return self._whole(x)
+        sliced = x.device.type == "cpu" and not torch.is_grad_enabled()
+        if not sliced or torch.compiler.is_compiling():
+            return self._output(self.hidden(x))
         row_bytes = x.size(2) * self.fc1.out_features * x.element_size()
         rows = max(SLICE_BYTES // row_bytes, 1)
         if rows >= x.size(0) * x.size(1):
-            return self._whole(x)
+            return self._output(self.hidden(x))
         images = max(rows // x.size(1), 1)
-        parts = [self._by_rows(part, rows) for part in x.split(images)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return torch.cat([self._by_rows(part, rows) for part in x.split(images)])
 
     def hidden(self, x: Tensor) -> Tensor:
         """What the last layer sees: ``(B, H, W, hidden channels)``."""
         return self.drop(self.act(self.fc1(x)))
 
+    def _output(self, hidden: Tensor) -> Tensor:
+        return self.drop(self.fc2(hidden))
+
     def _by_rows(self, x: Tensor, rows: int) -> Tensor:
         """Compute a few rows at a time."""
         height = x.size(1)
         if rows >= height:
-            return self._recomputed(x)
+            return self._output(self.hidden(x))
         parts = []
         for start in range(0, height, rows):
             stop = min(start + rows, height)
             first = max(start - self.halo, 0)
-            inner = slice(start - first, stop - first)
-            parts.append(self._recomputed(x[:, first : stop + self.halo], inner))
+            hidden = self.hidden(x[:, first : stop + self.halo])
+            parts.append(self._output(hidden[:, start - first : stop - first]))
         return torch.cat(parts, dim=1)
-
-    def _recomputed(self, x: Tensor, rows: slice = slice(None)) -> Tensor:
-        """A slice whose hidden map is made again in the backward pass."""
-        if not torch.is_grad_enabled():
-            return self._whole(x, rows)
-        random = self.training and self.drop.p > 0
-        return checkpoint(
-            self._whole, x, rows, use_reentrant=False, preserve_rng_state=random
-        )
-
-    def _whole(self, x: Tensor, rows: slice = slice(None)) -> Tensor:
-        return self.drop(self.fc2(self.hidden(x)[:, rows]))
 
 
 class ConvMLP(MLP):

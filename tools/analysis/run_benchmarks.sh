@@ -29,6 +29,12 @@ cpu() {
   measure cpu_224 $TINY "${SIDES[@]}" "${cpu[@]}" --batch 8 --mode infer train
   measure cpu_poolformer $POOLFORMER --vs-config $TINY "${cpu[@]}" --batch 8
   measure cpu_512 $TINY "${SIDES[@]}" "${cpu[@]}" --shape 512 512 --mode train
+  measure cpu_512_cp $TINY "${SIDES[@]}" "${cpu[@]}" --shape 512 512 --mode train \
+    --with-cp
+  for family in fec/cls_imagenet_small coc/cls_imagenet_tiny; do
+    measure cpu_224_${family%%/*} $family "${SIDES[@]}" "${cpu[@]}" --batch 8 \
+      --mode infer train
+  done
   # shellcheck disable=SC2046 # the words are arguments of their own
   measure cpu_scaling $TINY "${SIDES[@]}" "${cpu[@]}" --rounds 3 \
     $(shapes 224x224 320x320 512x512 768x768 1024x1024 800x1344)
