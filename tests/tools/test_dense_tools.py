@@ -135,7 +135,8 @@ def test_show_dir_holds_labels_beside_predictions(folder, tmp_path, name):
         assert picture.shape == (height, 2 * width, 3)
         image = cv2.imread(str(folder / "images" / image_name)).astype(int)
         if name == "detector":  # pixels without an object are the image's own
-            drawn = abs(picture[:, :width] - image).max(-1) > 0
+            # Some versions of matplotlib smooth the background, noise from 0 to 59.
+            drawn = abs(picture[:, :width] - image).max(-1) >= 60
             assert drawn.any() == bool(objects)
             assert not drawn[-2:, -2:].any()
 
