@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from .convolution import ChannelLinear, DepthwiseConv
 
-# In inference on a CPU the wide hidden maps are made in slices of this size: they stay
-# in the cache, and the allocator does not fetch fresh pages for each of them.
+# In inference on a CPU the wide hidden map of an image that exceeds this is made in
+# slices: they stay in the cache, and no operator has to fetch fresh pages for its output.
 SLICE_BYTES = 8 << 20
 
 
@@ -40,10 +40,9 @@ class MLP(nn.Module):
             return self._output(self.hidden(x))
         row_bytes = x.size(2) * self.fc1.out_features * x.element_size()
         rows = max(SLICE_BYTES // row_bytes, 1)
-        if rows >= x.size(0) * x.size(1):
+        if rows >= x.size(1):
             return self._output(self.hidden(x))
-        images = max(rows // x.size(1), 1)
-        return torch.cat([self._by_rows(part, rows) for part in x.split(images)])
+        return torch.cat([self._by_rows(image, rows) for image in x.split(1)])
 
     def hidden(self, x: Tensor) -> Tensor:
         """What the last layer sees: ``(B, H, W, hidden channels)``."""
@@ -53,11 +52,8 @@ class MLP(nn.Module):
         return self.drop(self.fc2(hidden))
 
     def _by_rows(self, x: Tensor, rows: int) -> Tensor:
-        """Compute a few rows at a time."""
-        height = x.size(1)
-        if rows >= height:
-            return self._output(self.hidden(x))
-        parts = []
+        """Compute a few rows of one image at a time."""
+        height, parts = x.size(1), []
         for start in range(0, height, rows):
             stop = min(start + rows, height)
             first = max(start - self.halo, 0)

@@ -20,9 +20,10 @@ def test_slices_change_nothing(kind, rows, monkeypatch):
     module.fc1.register_forward_hook(lambda _, inputs, out: seen.append(out.shape))
     with torch.no_grad():
         torch.testing.assert_close(module(x), whole)
-    assert len(seen) == {0: 15, 1: 15, 2: 9, 3: 6, 5: 3, 11: 2, 14: 2}[rows]
-    halo = 2 * module.halo
-    assert max(b * h for b, h, _, _ in seen) <= max(rows, 1) + halo
+    # An image has five rows: one that fits is not sliced, and with it the whole batch.
+    assert len(seen) == {0: 15, 1: 15, 2: 9, 3: 6}.get(rows, 1)
+    if rows < 5:
+        assert max(b * h for b, h, _, _ in seen) <= max(rows, 1) + 2 * module.halo
 
 
 def test_training_is_not_sliced(monkeypatch):
