@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .convolution import ChannelLinear, DepthwiseConv
 
 # In inference on a CPU the wide hidden map of an image that exceeds this is made in
-# slices: they stay in the cache, and no operator has to fetch fresh pages for its output.
+# slices: they stay in the cache, and no operator fetches fresh pages for its output.
 SLICE_BYTES = 8 << 20
 
 
