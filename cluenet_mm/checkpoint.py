@@ -31,6 +31,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import get_external_models, get_torchvision_models
 
+from .files import replacing
+
 __all__ = [
     "AtomicLocalBackend",
     "CheckpointError",
@@ -260,19 +262,6 @@ def _unreadable(path: Path, error: Exception) -> str:
     )
 
 
-@contextmanager
-def _replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary name beside ``path`` that takes its place at the end."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def save_checkpoint(obj: Any, path: str | os.PathLike) -> None:
     """Save with :func:`torch.save`, so that ``path`` is complete or untouched.
 
@@ -280,7 +269,7 @@ def save_checkpoint(obj: Any, path: str | os.PathLike) -> None:
         obj: What to save; :func:`load_checkpoint` reads dictionaries.
         path: Target file. Its folder is created; an old file is replaced at the end.
     """
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         torch.save(obj, temporary)
 
 
@@ -292,12 +281,12 @@ class AtomicLocalBackend(LocalBackend):
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write bytes; see :class:`mmengine.fileio.LocalBackend`."""
-        with _replacing(filepath) as temporary:
+        with replacing(filepath) as temporary:
             super().put(obj, temporary)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
         """Write text; see :class:`mmengine.fileio.LocalBackend`."""
-        with _replacing(filepath) as temporary:
+        with replacing(filepath) as temporary:
             super().put_text(obj, temporary, encoding)
 
 

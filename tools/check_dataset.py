@@ -19,7 +19,6 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 from mmengine.utils import track_iter_progress
 
-from cluenet_mm.analysis.results import write_text
 from cluenet_mm.datasets.check import (
     DatasetError,
     Options,
@@ -30,6 +29,7 @@ from cluenet_mm.datasets.check import (
 )
 from cluenet_mm.engine.cli import fail, find_config, parse_arguments
 from cluenet_mm.engine.draw import build_visualizer, draw_sample
+from cluenet_mm.files import write_text
 
 SPLITS = ("train", "val", "test")
 SHOWN = 5

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.device import get_device
 
 from cluenet_mm.checkpoint import CheckpointError, latest_checkpoint, load_checkpoint
 from cluenet_mm.engine.cli import (
@@ -65,6 +66,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
         use_amp(cfg)
+    check_amp(cfg)
     if args.auto_scale_lr:
         if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
             raise ValueError(
@@ -92,6 +94,27 @@ def use_amp(cfg: Config) -> None:
         )
     wrapper.type = AMP_WRAPPERS[kind]
     wrapper.setdefault("loss_scale", "dynamic")
+
+
+def check_amp(cfg: Config) -> None:
+    """Refuse mixed precision of a two-stage detector on a CPU.
+
+    Other detectors call MMCV's NMS in evaluations alone, which run in float32.
+    """
+    mixed = cfg.optim_wrapper.get("type") in AMP_WRAPPERS.values()
+    if mixed and get_device() == "cpu" and has_roi_head(cfg.get("model")):
+        raise ValueError(
+            "mixed precision on a CPU is bfloat16, and MMCV's NMS and RoIAlign, which "
+            "train the roi_head of this model, have no such kernel for CPUs; train "
+            "without --amp (or AMP wrapper in the config), or on a GPU"
+        )
+
+
+def has_roi_head(model: object) -> bool:
+    """Whether a model, or one that it wraps, has a stage on regions of interest."""
+    if not isinstance(model, dict):
+        return False
+    return bool(model.get("roi_head")) or any(map(has_roi_head, model.values()))
 
 
 def set_resume(cfg: Config, checkpoint: str | None) -> bool:

@@ -8,25 +8,11 @@ from typing import Any
 from mmengine.config import Config
 
 from .macs import count_macs, total
-from .measure import Job, Worker, WorkerError
+from .measure import Bench, Job, Settings, Worker, WorkerError
 from .models import build_model, check_impl, has_impl, open_config
 
-
-@dataclass(frozen=True)
-class Settings:
-    """What all sides and cases of a run share; see :class:`Job` for the others.
-
-    Attributes:
-        rounds: Timed rounds of every side.
-    """
-
-    device: str
-    amp: str | None = None
-    compile: bool = False
-    threads: int | None = None
-    memory_limit: int | None = None
-    keep_memory: bool = False
-    rounds: int = 7
+# Seconds: the compiler's processes end when their parent ends by itself.
+COMPILER_GRACE = 10
 
 
 @dataclass
@@ -83,12 +69,7 @@ class Side:
             impl=self.impl,
             mode=mode,
             shape=shape,
-            device=settings.device,
-            amp=settings.amp,
-            compile=settings.compile,
-            threads=settings.threads,
-            memory_limit=settings.memory_limit,
-            keep_memory=settings.keep_memory,
+            settings=settings,
         )
 
 
@@ -138,7 +119,8 @@ def measure(
     with ExitStack() as stack:
         entries = []
         for side in sides:
-            worker = Worker(side.job(settings, mode, shape))
+            job = side.job(settings, mode, shape)
+            worker = Worker(Bench, job, COMPILER_GRACE if settings.compile else 0)
             results = {"config": side.name, "label": side.label, "impl": side.impl}
             results |= {"mode": mode, "shape": list(shape), "batch": batch}
             entries.append(_Entry(side, stack.enter_context(closing(worker)), results))

@@ -10,6 +10,7 @@ import re
 import resource
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
@@ -30,11 +31,33 @@ ROUND_SECONDS = 0.5
 # Side of the image that loads the libraries before memory is measured.
 WARM_UP_SIDE = 64
 MAX_BATCH = 2**14
-GRACE_SECONDS = 10
 
 
 class WorkerError(RuntimeError):
     """A worker reported an error or ended; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all workers of a run share.
+
+    Attributes:
+        device: ``"cpu"`` or ``"cuda"``.
+        amp: Dtype of autocast, ``"bfloat16"`` or ``"float16"``, or ``None``.
+        compile: Whether ``torch.compile`` is applied.
+        threads: Threads of the CPU, or ``None`` for PyTorch's default.
+        memory_limit: MiB that may be taken over the loaded model, or ``None``.
+        keep_memory: Whether freed memory of the CPU is kept while steps are timed.
+        rounds: Timed rounds of every worker.
+    """
+
+    device: str
+    amp: str | None = None
+    compile: bool = False
+    threads: int | None = None
+    memory_limit: int | None = None
+    keep_memory: bool = False
+    rounds: int = 7
 
 
 @dataclass(frozen=True)
@@ -48,12 +71,7 @@ class Job:
         mode: ``"infer"`` (forward, no gradient) or ``"train"`` (forward and backward
             with the gradients of all parameters; no optimiser).
         shape: Height and width.
-        device: ``"cpu"`` or ``"cuda"``.
-        amp: Dtype of autocast, ``"bfloat16"`` or ``"float16"``, or ``None``.
-        compile: Whether ``torch.compile`` is applied.
-        threads: Threads of the CPU, or ``None`` for PyTorch's default.
-        memory_limit: MiB that may be taken over the loaded model, or ``None``.
-        keep_memory: Whether freed memory of the CPU is kept while steps are timed.
+        settings: What all workers share.
     """
 
     backbone: dict
@@ -61,30 +79,32 @@ class Job:
     impl: str | None
     mode: str
     shape: tuple[int, int]
-    device: str
-    amp: str | None = None
-    compile: bool = False
-    threads: int | None = None
-    memory_limit: int | None = None
-    keep_memory: bool = False
+    settings: Settings
 
 
 class Worker:
     """A process that holds a loaded model and measures it when asked.
 
-    The methods of :class:`Bench` can be called through :meth:`ask`.
+    Args:
+        load: Makes, in the process, the object whose methods :meth:`ask` calls, such
+            as :class:`Bench`.
+        job: What ``load`` is called with.
+        grace: Seconds that the process gets to end by itself when it is closed.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(
+        self, load: Callable[[Any], Any], job: object, grace: float = 0
+    ) -> None:
         context = get_context("spawn")
-        self._compiles = job.compile
+        self._grace = grace
         self._connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, job), daemon=True)
+        arguments = (theirs, load, job)
+        self.process = context.Process(target=_serve, args=arguments, daemon=True)
         self.process.start()
         theirs.close()
 
     def ask(self, method: str, *args: object) -> Any:
-        """Call a method of the worker's :class:`Bench` and wait for the result.
+        """Call a method of the worker's object and wait for the result.
 
         Raises:
             WorkerError: The method raised, or the process ended.
@@ -102,8 +122,7 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         self._connection.close()
-        if self._compiles:  # it ends by itself then, and so do the compiler's processes
-            self.process.join(GRACE_SECONDS)
+        self.process.join(self._grace)
         self.process.kill()
         self.process.join()
 
@@ -117,8 +136,9 @@ class Bench:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        if job.threads is not None:
-            torch.set_num_threads(job.threads)
+        self.settings = settings = job.settings
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
         torch.manual_seed(0)
         backbone = {k: v for k, v in job.backbone.items() if k != "init_cfg"}
         model = build_model(backbone, job.scope, job.impl)
@@ -126,19 +146,19 @@ class Bench:
         MMLogger.get_current_instance().setLevel("WARNING")
         model.init_weights()
         model.train(job.mode == "train")  # returns nothing in OpenMMLab's backbones
-        self._model = model.to(job.device)
-        self._run = torch.compile(self._model) if job.compile else self._model
+        self._model = model.to(settings.device)
+        self._run = torch.compile(self._model) if settings.compile else self._model
         self._images = torch.empty(0)
         self._repeats = 1
-        if not job.compile:  # it would be compiled for this size first
+        if not settings.compile:  # it would be compiled for this size first
             self._load(1, tuple(min(WARM_UP_SIDE, side) for side in job.shape))
             self._step()
-        if job.memory_limit is not None:
-            self._limit_memory(job.memory_limit)
+        if settings.memory_limit is not None:
+            limit_memory(settings.memory_limit, settings.device)
 
     def about(self) -> dict:
         """Name of the device, number of threads, how memory is measured."""
-        if self.job.device == "cuda":
+        if self.settings.device == "cuda":
             name, memory = torch.cuda.get_device_name(), "PyTorch's allocator"
         else:
             name, memory = _cpu_name(), "resident set, high-water mark of one step"
@@ -150,32 +170,16 @@ class Bench:
         return {"device": name, "threads": torch.get_num_threads(), "memory": memory}
 
     def peak_memory(self, batch: int) -> float:
-        """Peak over the loaded model and its input during one step, in MiB.
-
-        CUDA: what PyTorch's allocator handed out. CPU: the resident set, by the
-        kernel's own high-water mark, which is reset before the step.
-        """
+        """Peak over the loaded model and its input during one step, in MiB."""
         self._load(batch, self.job.shape)
-        if self.job.compile:
+        if self.settings.compile:
             self._step()
         self._model.zero_grad(set_to_none=True)
-        gc.collect()
-        if self.job.device == "cuda":
-            torch.cuda.synchronize()
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
-            self._step()
-            return (torch.cuda.max_memory_allocated() - before) / MIB
-        return_free_memory()
-        reset_high_water_mark()
-        before = process_memory("VmRSS")
-        self._step()
-        return process_memory("VmHWM") - before
+        return peak_memory(self._step, self.settings.device)
 
     def warm_up(self, batch: int) -> None:
         """Run until a step takes its usual time, and choose the steps of a round."""
-        if self.job.keep_memory:
+        if self.settings.keep_memory:
             keep_free_memory()
         self._load(batch, self.job.shape)
         seconds = self._seconds(1)
@@ -186,7 +190,8 @@ class Bench:
 
     def round(self) -> float:
         """Images per second over one round."""
-        if self.job.device == "cuda":  # the cache was given back after the last round
+        # The cache was given back after the last round.
+        if self.settings.device == "cuda":
             self._step()
         seconds = self._seconds(self._repeats)
         self._release()
@@ -222,16 +227,16 @@ class Bench:
 
     def _load(self, batch: int, shape: tuple[int, int]) -> None:
         self._images = torch.empty(0)
-        self._images = torch.randn(batch, 3, *shape, device=self.job.device)
+        self._images = torch.randn(batch, 3, *shape, device=self.settings.device)
 
     def _step(self) -> None:
-        train = self.job.mode == "train"
-        dtype = getattr(torch, self.job.amp) if self.job.amp else None
+        train, settings = self.job.mode == "train", self.settings
+        dtype = getattr(torch, settings.amp) if settings.amp else None
         if train:
             self._model.zero_grad(set_to_none=True)
         with (
             torch.set_grad_enabled(train),
-            torch.autocast(self.job.device, dtype, enabled=dtype is not None),
+            torch.autocast(settings.device, dtype, enabled=dtype is not None),
         ):
             outputs = self._run(self._images)
         if train:
@@ -246,30 +251,21 @@ class Bench:
         return time.perf_counter() - start
 
     def _synchronize(self) -> None:
-        if self.job.device == "cuda":
+        if self.settings.device == "cuda":
             torch.cuda.synchronize()
 
     def _release(self) -> None:
         # The other workers need the memory that PyTorch keeps.
-        if self.job.device == "cuda":
+        if self.settings.device == "cuda":
             torch.cuda.empty_cache()
 
-    def _limit_memory(self, mib: int) -> None:
-        if self.job.device == "cuda":
-            used = torch.cuda.memory_allocated() + mib * MIB
-            total = torch.cuda.get_device_properties(0).total_memory
-            torch.cuda.set_per_process_memory_fraction(min(used / total, 1.0))
-        else:
-            used = int((process_memory("VmSize") + mib) * MIB)
-            resource.setrlimit(resource.RLIMIT_AS, (used, used))
 
-
-def _serve(connection: Connection, job: Job) -> None:
+def _serve(connection: Connection, load: Callable[[Any], Any], job: object) -> None:
     """Main function of the worker's process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller decides what Ctrl-C means
     bench, failure = None, None
     try:
-        bench = Bench(job)
+        bench = load(job)
     except Exception as error:  # whatever a model raises is reported to the caller
         failure = _one_line(error)
     with suppress(EOFError, ConnectionError):  # the caller has gone
@@ -299,6 +295,38 @@ def _ending(status: int) -> str:
     if status < 0:
         return f"ended by signal {-status}"
     return f"ended with status {status}"
+
+
+def peak_memory(step: Callable[[], None], device: str) -> float:
+    """Peak over what is there already, during one step, in MiB.
+
+    CUDA: what PyTorch's allocator handed out. CPU: the resident set, by the kernel's
+    own high-water mark, which is reset before the step.
+    """
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return (torch.cuda.max_memory_allocated() - before) / MIB
+    return_free_memory()
+    reset_high_water_mark()
+    before = process_memory("VmRSS")
+    step()
+    return process_memory("VmHWM") - before
+
+
+def limit_memory(mib: int, device: str) -> None:
+    """Let this process take so many MiB more; beyond them it gets an error."""
+    if device == "cuda":
+        used = torch.cuda.memory_allocated() + mib * MIB
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(used / total, 1.0))
+    else:
+        used = int((process_memory("VmSize") + mib) * MIB)
+        resource.setrlimit(resource.RLIMIT_AS, (used, used))
 
 
 def process_memory(key: str) -> float:

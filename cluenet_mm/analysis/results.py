@@ -1,24 +1,7 @@
-"""Files of results: complete or untouched."""
+"""Files of results."""
 
 import json
-import os
 from pathlib import Path
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that an interruption leaves the old one.
-
-    Args:
-        path: Its folder is created where it is missing.
-        text: The content.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_results(path: Path, kind: str = "cases") -> dict:
@@ -26,8 +9,8 @@ def read_results(path: Path, kind: str = "cases") -> dict:
 
     Args:
         path: The file.
-        kind: ``cases`` of tools/analysis/benchmark.py, ``models`` of get_flops.py or
-            ``runs`` of collect_runs.py.
+        kind: ``cases`` of tools/analysis/benchmark.py, ``steps`` of train_memory.py,
+            ``models`` of get_flops.py or ``runs`` of collect_runs.py.
 
     Raises:
         FileNotFoundError: No such file.

@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from ..registry import DATASETS
+from .split import check_split
 
 IMAGE_SIZE = 32
 VAL_FRACTION = 0.2
@@ -45,8 +46,7 @@ class Digits(BaseDataset):
         indices: int | Sequence[int] | None = None,
         test_mode: bool = False,
     ) -> None:
-        if split not in ("train", "val"):
-            raise ValueError(f"split must be 'train' or 'val', not {split!r}")
+        check_split(split)
         self.split = split
         super().__init__(
             ann_file="", pipeline=pipeline, indices=indices, test_mode=test_mode

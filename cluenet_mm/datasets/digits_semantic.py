@@ -6,7 +6,8 @@ from typing import ClassVar
 from mmseg.datasets import BaseSegDataset
 
 from ..registry import DATASETS
-from .digits_scenes import DIGITS, NUM_SCENES, PALETTE, prepare_scenes
+from .digits_scenes import DIGITS, PALETTE, prepare_scenes
+from .split import check_split
 
 
 @DATASETS.register_module()
@@ -43,8 +44,7 @@ class DigitsSemantic(BaseSegDataset):
         test_mode: bool = False,
         lazy_init: bool = False,
     ) -> None:
-        if split not in NUM_SCENES:
-            raise ValueError(f"split must be 'train' or 'val', not {split!r}")
+        check_split(split)
         super().__init__(
             img_suffix=".png",
             data_root=data_root,

@@ -9,6 +9,7 @@ import numpy as np
 from mmpretrain.datasets import BaseDataset
 
 from ..registry import DATASETS
+from .split import check_split
 
 CSV_FILES = ("train.csv", "val.csv", "test.csv")
 TRAIN_FRACTION = 0.8
@@ -52,8 +53,7 @@ class MiniImageNet(BaseDataset):
         indices: int | Sequence[int] | None = None,
         test_mode: bool = False,
     ) -> None:
-        if split not in ("train", "val"):
-            raise ValueError(f"split must be 'train' or 'val', not {split!r}")
+        check_split(split)
         self.split = split
         root = Path(data_root).expanduser()
         self._members = _read_members(root)

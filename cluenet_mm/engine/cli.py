@@ -1,4 +1,4 @@
-"""What ``tools/train.py`` and ``tools/test.py`` share."""
+"""What the command lines of the tools share."""
 
 import argparse
 import os
@@ -46,6 +46,14 @@ def parse_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
         return parser.parse_args()
     except ValueError:
         parser.error("argument --cfg-options: expected KEY=VALUE pairs")
+
+
+def positive(text: str) -> int:
+    """Type of an option that is an integer of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not positive")
+    return number
 
 
 def load_config(args: argparse.Namespace) -> Config:

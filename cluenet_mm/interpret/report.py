@@ -10,7 +10,6 @@ import base64
 import html
 import io
 import json
-import os
 import re
 import zlib
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from ..files import write_text
 from .draw import PALETTE, feature_colors
 from .importance import Predictor, importance, receptive_fields
 from .trace import Clustering, Trace
@@ -190,7 +190,7 @@ def write_report(
         "data": data,
     }
     page = re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], _asset("report.html"))
-    _write_atomically(Path(path), page)
+    write_text(path, page)
 
 
 def _record(exhibit: Exhibit) -> dict:
@@ -270,13 +270,3 @@ def _photo(picture: np.ndarray) -> str:
 
 def _asset(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8").rstrip("\n")
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -6,24 +6,13 @@ _base_ = [
     "../_base_/default_runtime_det.py",
 ]
 
-dims = [32, 64, 128]
 model = dict(
     backbone=dict(
         type="cluenet_mm.ContextCluster",
-        arch=dict(
-            depths=(1, 2, 2),
-            embed_dims=dims,
-            mlp_ratios=(4, 4, 4),
-            num_heads=(2, 2, 4),
-            head_dims=32,
-            patch=(7, 4, 3),
-        ),
         proposal_grids=2,
         # Regions of 8 x 8 points, the last map whole.
         fold_grids=(4, 2, 1),
         # Blocks have their say from the start: the run is short.
         layer_scale_init=0.1,
-        out_indices=(0, 1, 2),
     ),
-    neck=dict(in_channels=dims),
 )

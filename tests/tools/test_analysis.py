@@ -12,9 +12,9 @@ import torch
 from mmengine.config import Config
 from toy import TOOLS, run
 
-from cluenet_mm.analysis.compare import Settings, Side, measure
+from cluenet_mm.analysis.compare import Side, measure
 from cluenet_mm.analysis.macs import count_config, total
-from cluenet_mm.analysis.measure import Job, Worker, WorkerError
+from cluenet_mm.analysis.measure import Bench, Job, Settings, Worker, WorkerError
 from cluenet_mm.analysis.models import image_shape, open_config
 
 CONFIG = "cluenet/cls_digits"
@@ -69,6 +69,20 @@ def test_macs_of_parts_that_are_easily_counted_by_hand():
     assert parts["head"].executed == 256 * 100
 
 
+def test_macs_of_a_recurrent_clustering():
+    cfg = open_config("clusterformer/cls_digits")
+    parts = {part.name: part for part in count_config(cfg, (64, 96))}
+    points, centers, width = 32 * 48, 16, 32  # one head
+    step = centers * width * width + 2 * points * centers * width
+    stage = 3 * step + 2 * points * width * width  # key, value
+    stage += 2 * centers * width * width  # the initial centres
+    stage += (centers + points) * width * width  # dispatching
+    stage += points * width * width  # the MLP behind it, half as wide between
+    stage += 2 * points * width * 4 * width
+    assert parts["backbone.stages.0"].executed == stage
+    assert parts["backbone.stages.0"].published == stage
+
+
 def test_a_detector_is_counted_up_to_its_neck():
     cfg = open_config("mmdet::yolo/yolov3_d53_8xb8-320-273e_coco.py")
     parts = {part.name: part for part in count_config(cfg, (64, 64))}
@@ -114,7 +128,7 @@ def test_a_backbone_of_another_library_is_measured():
     side = Side.open("mmpretrain::resnet/resnet18_8xb16_cifar10.py")
     assert side.impl is None
     assert side.macs((32, 32)) == pytest.approx(0.555e9, rel=0.01)
-    worker = Worker(side.job(SETTINGS, "infer", (32, 32)))
+    worker = Worker(Bench, side.job(SETTINGS, "infer", (32, 32)))
     worker.ask("warm_up", 2)
     assert worker.ask("round") > 0
     worker.close()
@@ -122,12 +136,12 @@ def test_a_backbone_of_another_library_is_measured():
 
 def job(impl: str, side: int, mode: str = "infer") -> Job:
     backbone = open_config("cluenet/cls_mini_imagenet_micro").model.backbone.to_dict()
-    return Job(backbone, "mmpretrain", impl, mode, (side, side), "cpu", threads=1)
+    return Job(backbone, "mmpretrain", impl, mode, (side, side), SETTINGS)
 
 
 def test_peak_memory_sees_the_table_and_what_a_backward_pass_keeps():
     jobs = [job("naive", 384), job("chunked", 384), job("chunked", 384, "train")]
-    workers = [Worker(each) for each in jobs]
+    workers = [Worker(Bench, each) for each in jobs]
     naive, chunked, train = (worker.ask("peak_memory", 1) for worker in workers)
     points = 96 * 96
     table = points * (points // 4) * 4 / 2**20  # 81 MiB
@@ -253,6 +267,31 @@ def test_tables_are_filled_between_their_marks(tmp_path, monkeypatch):
             "B\n<!-- results: none.json -->\nNot measured yet.\n<!-- end -->\nC" in text
         )
         assert "old" not in text
+
+
+def test_memory_of_steps_is_filled_in(tmp_path, monkeypatch):
+    steps = [
+        {"impl": "naive", "peak_memory_mib": 2000.4},
+        {"impl": "auto", "peak_memory_mib": 500.1},
+        {"impl": "triton", "error": "needs a GPU"},
+    ]
+    results = {"config": CONFIG, "shape": [800, 1344], "batch": 1, "device": "CPU"}
+    results |= {"threads": 2, "amp": False, "torch": "2.1.0+cpu", "steps": steps}
+    (tmp_path / "m.json").write_text(json.dumps(results))
+    page = tmp_path / "page.md"
+    page.write_text("<!-- steps: m.json -->\nold\n<!-- end -->\n")
+    words = [tmp_path, page]
+    assert call("fill_tables.py", *words, monkeypatch=monkeypatch) is None
+    settings = f"`{CONFIG}`, pixels 800x1344, batch 1, float32."
+    assert page.read_text().splitlines()[1:-1] == [
+        f"CPU, 2 threads, PyTorch 2.1.0, {settings}",
+        "",
+        "| implementation | memory, MiB | ratio |",
+        "| --- | --- | --- |",
+        "| `naive` | 2,000 |  |",
+        "| `auto` | 500 | 0.25 |",
+        "| `triton` | needs a GPU |  |",
+    ]
 
 
 def test_sizes_of_models_are_filled_by_prefix(tmp_path, monkeypatch):

@@ -98,7 +98,7 @@ def test_a_pickle_holds_the_predictions_of_any_task(folder, tmp_path, name):
         (
             "segmentor",
             "results.json",
-            "results.json needs CocoMetric in test_evaluator",
+            "results.json needs CocoMetric or PanopticQuality in test_evaluator",
         ),
         ("detector", "maps", "maps needs IoUMetric in test_evaluator"),
     ],
@@ -180,11 +180,52 @@ def test_two_processes_train_and_test_a_segmentor(folder, tmp_path):
     assert sorted(path.stem for path in out.iterdir()) == STEMS
 
 
+def test_a_detector_with_rois_refuses_amp_on_a_cpu(folder, tmp_path):
+    work = tmp_path / "work"
+    command = ("train.py", folder / "detector.py", "--work-dir", work, "--amp")
+    output = toy.run(tmp_path, *command, status=1)
+    (error,) = (line for line in output.splitlines() if line.startswith("error: "))
+    assert "NMS and RoIAlign" in error
+    assert "train without --amp" in error
+    assert "Traceback" not in output
+    assert not list(tmp_path.iterdir())
+
+
+ONE_STAGE = """
+_base_ = "detector.py"
+model = dict(
+    _delete_=True, type="RetinaNet", data_preprocessor=_base_.model.data_preprocessor,
+    backbone=_base_.model.backbone, neck=_base_.model.neck,
+    bbox_head=dict(
+        type="RetinaHead", num_classes=2, in_channels=64, feat_channels=16,
+        stacked_convs=1, anchor_generator=dict(
+            type="AnchorGenerator", scales=[4], ratios=[1.0], strides=[4, 8, 16])),
+    train_cfg=dict(
+        assigner=dict(type="MaxIoUAssigner", pos_iou_thr=0.5, neg_iou_thr=0.4),
+        sampler=dict(type="PseudoSampler"), allowed_border=-1, pos_weight=-1),
+    test_cfg=dict(nms_pre=100, score_thr=0.0, max_per_img=20,
+                  nms=dict(type="nms", iou_threshold=0.5)))
+val_evaluator = dict(metric="bbox")
+"""
+
+
+def test_a_detector_without_rois_trains_with_amp_on_a_cpu(folder, tmp_path):
+    config, work = folder / "one_stage.py", tmp_path / "work"
+    config.write_text(ONE_STAGE)
+    output = toy.run(tmp_path, "train.py", config, "--amp", "--work-dir", work)
+    assert "cluenet_mm.GuardedAmpOptimWrapper" in output
+    assert "coco/bbox_mAP: " in output
+    assert all(np.isfinite(list(toy.losses(work).values())))
+    assert toy.losses(work)
+
+
 def test_memory_of_a_training_step(folder, tmp_path):
     out = tmp_path / "memory.json"
     command = ("analysis/train_memory.py", folder / "detector.py", "--shape", 96, 128)
     output = toy.run(tmp_path, *command, "--device", "cpu", "--json", out)
-    memory = json.loads(out.read_text())["cases"]["auto"]["peak_memory_mib"]
+    (step,) = json.loads(out.read_text())["steps"]
+    assert step["impl"] == "auto"
+    memory = step["peak_memory_mib"]
     assert memory > 5  # eight masks of the RoIs alone, and all gradients
     assert f"{memory:,.0f} MiB" in output
     output = toy.run(tmp_path, *command, "--impl", "quick", status=1)

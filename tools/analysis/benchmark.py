@@ -25,10 +25,11 @@ from pathlib import Path
 
 import torch
 
-from cluenet_mm.analysis.compare import Settings, Side, measure
+from cluenet_mm.analysis.compare import Side, measure
+from cluenet_mm.analysis.measure import Settings
 from cluenet_mm.analysis.models import image_shape
-from cluenet_mm.analysis.results import write_text
-from cluenet_mm.engine.cli import fail
+from cluenet_mm.engine.cli import fail, positive
+from cluenet_mm.files import write_text
 
 PACKAGES = ("torch", "triton", "mmengine", "mmcv", "mmpretrain", "cluenet_mm")
 ROW = "{:<6}{:>10}{:>6}  {:<22}{:>10}{:>20}{:>12}{:>10}"
@@ -106,13 +107,6 @@ def parse_args() -> argparse.Namespace:
     if args.batch is None and args.device == "cpu":
         parser.error("--batch max needs a GPU: a CPU's memory has no such limit")
     return args
-
-
-def positive(text: str) -> int:
-    """A positive integer of the command line."""
-    if (value := int(text)) < 1:
-        raise ValueError
-    return value
 
 
 def batch_size(text: str) -> int | None:

@@ -33,10 +33,10 @@ from mmengine.device import get_device
 from mmengine.registry import DATASETS as MM_DATASETS
 from torch import nn
 
-from cluenet_mm.analysis.results import write_text
 from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.engine import build_model
-from cluenet_mm.engine.cli import fail, find_config
+from cluenet_mm.engine.cli import fail, find_config, positive
+from cluenet_mm.files import write_text
 from cluenet_mm.interpret import (
     class_probabilities,
     faithfulness,
@@ -67,14 +67,6 @@ BASELINES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "SLIC": slic_segments,
     "grid": lambda image, count: grid_segments(image.shape[:2], count),
 }
-
-
-def positive(text: str) -> int:
-    """A count of at least one."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not positive")
-    return number
 
 
 def parse_args() -> argparse.Namespace:

@@ -9,9 +9,9 @@ import json
 import sys
 from pathlib import Path
 
-from cluenet_mm.analysis.results import write_text
 from cluenet_mm.analysis.runs import read_run
 from cluenet_mm.engine.cli import fail
+from cluenet_mm.files import write_text
 
 
 def parse_args() -> argparse.Namespace:

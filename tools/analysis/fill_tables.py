@@ -1,16 +1,23 @@
 """Write measured numbers into the tables of Markdown pages.
 
 A page names the results that it wants in comments; what stands between the two lines
-is replaced: `results` of tools/analysis/benchmark.py, `models` of get_flops.py whose
-config begins so, `runs` of collect_runs.py (means over the seeds, lowest to highest).
+is replaced: `results` of tools/analysis/benchmark.py, `steps` of train_memory.py,
+`models` of get_flops.py whose config begins so, `runs` of collect_runs.py (means over
+the seeds, lowest to highest).
 
     <!-- results: cpu_224.json -->
+    <!-- end -->
+
+    <!-- steps: memory.json -->
     <!-- end -->
 
     <!-- models: models.json configs/fec/ -->
     <!-- end -->
 
     <!-- runs: digits.json -->
+    <!-- end -->
+
+    <!-- reproduction: cifar100_full.json -->
     <!-- end -->
 """
 
@@ -19,11 +26,15 @@ import re
 import sys
 from pathlib import Path
 
-from cluenet_mm.analysis.results import read_results, write_text
+from cluenet_mm.analysis import reproduction
+from cluenet_mm.analysis.results import read_results
 from cluenet_mm.engine.cli import fail
+from cluenet_mm.files import write_text
 
 PLACE = re.compile(
-    r"(<!-- (results|models|runs): (\S+)(?: (\S+))? -->\n).*?(<!-- end -->)", re.DOTALL
+    r"(<!-- (results|steps|models|runs|reproduction): (\S+)(?: (\S+))? -->\n)"
+    r".*?(<!-- end -->)",
+    re.DOTALL,
 )
 COLUMNS = (
     "mode",
@@ -77,6 +88,25 @@ def cells(case: dict) -> list[str]:
         number(case["macs_per_second"] / 1e9),
         *(number(ratio[name]) if ratio.get(name) else "" for name in names),
     ]
+
+
+def step_table(results: dict) -> str:
+    """Peak memory of the training steps of one model in Markdown."""
+    shape = "x".join(map(str, results["shape"]))
+    words = [results["device"], f"{results['threads']} threads"]
+    words += [f"PyTorch {results['torch'].split('+')[0]}", f"`{results['config']}`"]
+    words += [f"pixels {shape}", f"batch {results['batch']}"]
+    words.append("bfloat16" if results["amp"] else "float32")
+    lines = [", ".join(words) + ".", ""]
+    lines += [row(("implementation", "memory, MiB", "ratio")), row(["---"] * 3)]
+    above = None
+    for step in results["steps"]:
+        memory = step.get("peak_memory_mib")
+        cells = [f"`{step['impl']}`", number(memory) if memory else step["error"]]
+        cells.append(number(memory / above) if memory and above else "")
+        lines.append(row(cells))
+        above = memory
+    return "\n".join(lines) + "\n"
 
 
 def model_table(results: dict, prefix: str | None) -> str:
@@ -152,10 +182,14 @@ def main() -> None:
         path = args.results / name
         if not path.is_file():
             return f"{head}Not measured yet.\n{end}"
-        if kind == "models":
+        if kind == "steps":
+            text = step_table(read_results(path, "steps"))
+        elif kind == "models":
             text = model_table(read_results(path, "models"), prefix)
         elif kind == "runs":
             text = run_table(read_results(path, "runs"))
+        elif kind == "reproduction":
+            text = reproduction.table(read_results(path, "runs"))
         else:
             text = table(read_results(path))
         return f"{head}{text}{end}"

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from cluenet_mm.analysis.macs import Part, count_config, total
 from cluenet_mm.analysis.models import image_shape, open_config
-from cluenet_mm.analysis.results import write_text
 from cluenet_mm.engine.cli import fail
+from cluenet_mm.files import write_text
 
 
 def parse_args() -> argparse.Namespace:

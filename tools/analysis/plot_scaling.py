@@ -5,7 +5,6 @@ failed are left out. The dotted line grows as the number of pixels does.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import matplotlib.pyplot as plt
 
 from cluenet_mm.analysis.results import read_results
 from cluenet_mm.engine.cli import fail
+from cluenet_mm.files import replacing
 
 matplotlib.use("Agg")
 Lines = dict[str, list[tuple[int, float, float]]]
@@ -80,13 +80,8 @@ def main() -> None:
     except (OSError, ValueError) as error:
         fail(error)
     figure = draw(lines, f"{args.mode}, {device}")
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = args.out.with_name(f".{os.getpid()}.{args.out.name}")
-    try:
+    with replacing(args.out) as temporary:
         figure.savefig(temporary, dpi=130)
-        os.replace(temporary, args.out)
-    finally:
-        temporary.unlink(missing_ok=True)
     print(args.out)
 
 

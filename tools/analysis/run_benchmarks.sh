@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Measure everything that docs/benchmarks.md shows, then write its tables and its plot.
-# Run it from the root of the checkout on an otherwise idle machine.
+# Measure all that docs/benchmarks.md and the memory table of docs/dense.md show, then
+# write their tables and the plot. Run it from the root of the checkout on an otherwise
+# idle machine.
 #
 #   tools/analysis/run_benchmarks.sh cpu     naive takes gigabytes and half a minute an image
 #   tools/analysis/run_benchmarks.sh gpu
@@ -35,6 +36,9 @@ cpu() {
     measure cpu_224_${family%%/*} $family "${SIDES[@]}" "${cpu[@]}" --batch 8 \
       --mode infer train
   done
+  echo "== cpu_memory"
+  "$PYTHON" $TOOLS/train_memory.py cluenet/mask_rcnn_coco_tiny "${cpu[@]}" \
+    --shape 800 1344 --impl naive auto --json $RESULTS/cpu_memory.json || failed=1
   # shellcheck disable=SC2046 # the words are arguments of their own
   measure cpu_scaling $TINY "${SIDES[@]}" "${cpu[@]}" --rounds 3 \
     $(shapes 224x224 320x320 512x512 768x768 1024x1024 800x1344)
@@ -53,8 +57,8 @@ gpu() {
 report() {
   "$PYTHON" $TOOLS/get_flops.py configs/*/cls_*.py --json $RESULTS/models.json \
     > /dev/null || failed=1
-  "$PYTHON" $TOOLS/fill_tables.py $RESULTS docs/benchmarks.md docs/results.md configs/*/README.md ||
-    failed=1
+  "$PYTHON" $TOOLS/fill_tables.py $RESULTS docs/{benchmarks,dense,results}.md \
+    configs/*/README.md || failed=1
   for device in cpu gpu; do
     [ ! -f $RESULTS/${device}_scaling.json ] || "$PYTHON" $TOOLS/plot_scaling.py \
       $RESULTS/${device}_scaling.json --out docs/images/scaling_$device.png || failed=1
@@ -64,6 +68,6 @@ report() {
 case "${1:-}" in
   cpu | gpu) "$1" && report ;;
   report) report ;;
-  *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
 exit $failed

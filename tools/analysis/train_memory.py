@@ -10,12 +10,9 @@ Example: train_memory.py cluenet/mask_rcnn_coco_tiny --shape 800 1344 \
 """
 
 import argparse
-import gc
 import json
-import resource
 import sys
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -25,16 +22,16 @@ from mmengine.structures import InstanceData, PixelData
 from torch import nn
 
 from cluenet_mm.analysis.measure import (
-    MIB,
-    process_memory,
-    reset_high_water_mark,
+    WARM_UP_SIDE,
+    Worker,
+    WorkerError,
+    limit_memory,
+    peak_memory,
 )
 from cluenet_mm.analysis.models import build_model, check_impl, open_config
-from cluenet_mm.analysis.results import write_text
-from cluenet_mm.engine.cli import fail
-from cluenet_mm.memory import return_free_memory
+from cluenet_mm.engine.cli import fail, positive
+from cluenet_mm.files import write_text
 
-WARM_UP_SIDE = 64
 OBJECTS = 8
 
 
@@ -44,8 +41,10 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("config", help="path or name of a config")
-    parser.add_argument("--shape", nargs=2, type=int, metavar=("H", "W"), required=True)
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument(
+        "--shape", nargs=2, type=positive, metavar=("H", "W"), required=True
+    )
+    parser.add_argument("--batch", type=positive, default=1)
     parser.add_argument(
         "--impl", nargs="+", default=["auto"], help="implementations (default: auto)"
     )
@@ -56,13 +55,13 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--amp", action="store_true", help="autocast to bfloat16")
     parser.add_argument(
-        "--memory-limit", type=int, metavar="MIB", help="of a CPU; over it is an error"
+        "--memory-limit",
+        type=positive,
+        metavar="MIB",
+        help="what a step may take over the loaded model; over it is an error",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results")
-    args = parser.parse_args()
-    if min(*args.shape, args.batch) < 1:
-        parser.error("shape and batch must be positive")
-    return args
+    return parser.parse_args()
 
 
 def noise(scope: str, shape: tuple[int, int], batch: int, classes: int) -> dict:
@@ -118,78 +117,58 @@ def num_classes(model: nn.Module) -> int:
     return model.num_classes
 
 
-def step(model: nn.Module, scope: str, args: argparse.Namespace, shape: tuple) -> None:
-    """Forward and backward."""
-    data = noise(scope, shape, args.batch, num_classes(model))
-    if scope == "mmseg":  # which pads to the size of its crops
-        model.data_preprocessor.size = shape
-    model.zero_grad(set_to_none=True)
-    data = model.data_preprocessor(data, training=True)
-    with torch.autocast(args.device, torch.bfloat16, enabled=args.amp):
-        losses = model(**data, mode="loss")
-    loss, _ = model.parse_losses(losses)
-    loss.backward()
+class Training:
+    """A model that is about to train; it lives in a :class:`Worker`.
+
+    Args:
+        job: The command line, and one of its implementations.
+    """
+
+    def __init__(self, job: tuple[argparse.Namespace, str]) -> None:
+        self.args, impl = job
+        cfg = open_config(self.args.config)
+        if "data_preprocessor" in cfg:
+            cfg.model.setdefault("data_preprocessor", cfg.data_preprocessor)
+        cfg.model.backbone.pop("init_cfg", None)
+        # A line for every parameter otherwise.
+        MMLogger.get_current_instance().setLevel("ERROR")
+        self.scope = cfg.default_scope
+        init_default_scope(self.scope)
+        torch.manual_seed(0)  # the same proposals from every implementation
+        model = build_model(cfg.model, self.scope, impl)
+        model.init_weights()
+        self.model = model.train().to(self.args.device)
+
+    def measure(self) -> float:
+        """Peak of one step, in MiB."""
+        args = self.args
+        self.step((WARM_UP_SIDE, WARM_UP_SIDE))  # loads the libraries
+        self.model.zero_grad(set_to_none=True)
+        if args.memory_limit:
+            limit_memory(args.memory_limit, args.device)
+        return peak_memory(lambda: self.step(tuple(args.shape)), args.device)
+
+    def step(self, shape: tuple[int, int]) -> None:
+        """Forward and backward."""
+        model, args = self.model, self.args
+        data = noise(self.scope, shape, args.batch, num_classes(model))
+        if self.scope == "mmseg":  # which pads to the size of its crops
+            model.data_preprocessor.size = shape
+        model.zero_grad(set_to_none=True)
+        data = model.data_preprocessor(data, training=True)
+        with torch.autocast(args.device, torch.bfloat16, enabled=args.amp):
+            losses = model(**data, mode="loss")
+        loss, _ = model.parse_losses(losses)
+        loss.backward()
 
 
 def measure(impl: str, args: argparse.Namespace) -> dict:
-    """Measure one implementation in this process."""
-    cfg = open_config(args.config)
-    if "data_preprocessor" in cfg:
-        cfg.model.setdefault("data_preprocessor", cfg.data_preprocessor)
-    cfg.model.backbone.pop("init_cfg", None)
-    MMLogger.get_current_instance().setLevel("ERROR")  # a line a parameter otherwise
-    init_default_scope(cfg.default_scope)
-    torch.manual_seed(0)  # the same proposals from every implementation
-    model = build_model(cfg.model, cfg.default_scope, impl)
-    model.init_weights()
-    model = model.train().to(args.device)
-    side = (WARM_UP_SIDE, WARM_UP_SIDE)
-    step(model, cfg.default_scope, args, side)  # loads the libraries
-    model.zero_grad(set_to_none=True)
-    if args.device == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-    else:
-        if args.memory_limit:
-            most = int((process_memory("VmSize") + args.memory_limit) * MIB)
-            resource.setrlimit(resource.RLIMIT_AS, (most, most))
-        gc.collect()
-        return_free_memory()
-        reset_high_water_mark()
-        before = process_memory("VmRSS")
-    step(model, cfg.default_scope, args, tuple(args.shape))
-    if args.device == "cuda":
-        torch.cuda.synchronize()
-        peak = (torch.cuda.max_memory_allocated() - before) / MIB
-    else:
-        peak = process_memory("VmHWM") - before
-    return {"peak_memory_mib": round(peak, 1)}
-
-
-def serve(connection: Connection, impl: str, args: argparse.Namespace) -> None:
-    """Main function of a process that measures."""
-    try:
-        result = measure(impl, args)
-    except Exception as error:  # whatever a model raises is the result
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        result = {"error": lines[0]}
-    connection.send(result)
-
-
-def measure_apart(impl: str, args: argparse.Namespace) -> dict:
     """Measure one implementation in a process of its own."""
-    context = get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=serve, args=(theirs, impl, args))
-    process.start()
-    theirs.close()
-    try:
-        return ours.recv()
-    except EOFError:
-        return {"error": "the process was killed: out of memory, as a rule"}
-    finally:
-        process.join()
+    with closing(Worker(Training, (args, impl))) as worker:
+        try:
+            return {"impl": impl, "peak_memory_mib": round(worker.ask("measure"), 1)}
+        except WorkerError as error:
+            return {"impl": impl, "error": str(error)}
 
 
 def main() -> int:
@@ -201,26 +180,26 @@ def main() -> int:
             check_impl(cfg.model.backbone, cfg.get("default_scope"), impl)
     except (FileNotFoundError, ValueError) as error:
         fail(error)
-    device = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
     results = {
         "config": args.config,
         "shape": args.shape,
         "batch": args.batch,
-        "device": device,
+        "device": torch.cuda.get_device_name() if args.device == "cuda" else "CPU",
         "threads": torch.get_num_threads(),
         "amp": args.amp,
         "torch": torch.__version__,
-        "cases": {},
+        "steps": [],
     }
     for impl in args.impl:
-        case = results["cases"][impl] = measure_apart(impl, args)
-        if "error" in case:
-            print(f"{impl:<10} error: {case['error']}", flush=True)
+        step = measure(impl, args)
+        results["steps"].append(step)
+        if "error" in step:
+            print(f"{impl:<10} error: {step['error']}", flush=True)
         else:
-            print(f"{impl:<10}{case['peak_memory_mib']:>12,.0f} MiB", flush=True)
+            print(f"{impl:<10}{step['peak_memory_mib']:>12,.0f} MiB", flush=True)
         if args.json:
             write_text(args.json, json.dumps(results, indent=1) + "\n")
-    return int(any("error" in case for case in results["cases"].values()))
+    return int(any("error" in step for step in results["steps"]))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ Examples:
 """
 
 import argparse
-import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -22,9 +21,10 @@ from torch import Tensor, nn
 
 from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.engine import build_model
-from cluenet_mm.engine.cli import fail, find_config
+from cluenet_mm.engine.cli import fail, find_config, positive
 from cluenet_mm.engine.draw import read_image
 from cluenet_mm.engine.inference import IMAGE_SUFFIXES
+from cluenet_mm.files import replacing
 from cluenet_mm.interpret import (
     cluster_figure,
     find_backbone,
@@ -33,14 +33,6 @@ from cluenet_mm.interpret import (
     trace,
 )
 from cluenet_mm.interpret.draw import COLORINGS
-
-
-def positive(text: str) -> int:
-    """A count of at least one."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not positive")
-    return number
 
 
 def parse_args() -> argparse.Namespace:
@@ -125,12 +117,8 @@ def samples(
 
 def save(figure: Figure, path: Path) -> None:
     """Write a picture; the file is complete or untouched."""
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.png")
-    try:
-        figure.savefig(partial, dpi=110)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110)
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from mmengine.utils import track_iter_progress
 from torch import Tensor
 
 from cluenet_mm.checkpoint import CheckpointError, register_safe_loader
-from cluenet_mm.engine.cli import fail, find_config, parse_arguments
+from cluenet_mm.engine.cli import fail, find_config, parse_arguments, positive
 from cluenet_mm.engine.draw import read_image
 from cluenet_mm.engine.inference import IMAGE_SUFFIXES, Predictor
 from cluenet_mm.interpret import (
@@ -57,14 +57,6 @@ TITLES = {
     "mmseg": "Classes found, by area",
 }
 NO_CLASS = "Importance is for classifiers: it needs one class for the whole image."
-
-
-def positive(text: str) -> int:
-    """A count of at least one."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not positive")
-    return number
 
 
 def parse_args() -> argparse.Namespace:

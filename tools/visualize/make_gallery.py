@@ -26,10 +26,10 @@ from skimage import data
 from torch import nn
 
 from cluenet_mm import tool_path
-from cluenet_mm.analysis.results import write_text
 from cluenet_mm.checkpoint import CheckpointError, register_safe_loader
 from cluenet_mm.engine import build_model
 from cluenet_mm.engine.cli import fail, find_config
+from cluenet_mm.files import write_text
 from cluenet_mm.interpret import cluster_figure, find_backbone, to_input, trace
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

@@ -1,6 +1,7 @@
 # FEC small as a classifier; children set the variant, the classes and the width.
+_base_ = "classifier.py"
+
 model = dict(
-    type="ImageClassifier",
     backbone=dict(
         type="cluenet_mm.FEC",
         arch="small",
@@ -8,12 +9,5 @@ model = dict(
         fold_grids=1,
         drop_path_rate=0.1,
     ),
-    neck=dict(type="GlobalAveragePooling"),
-    head=dict(
-        type="LinearClsHead",
-        num_classes=100,
-        in_channels=320,
-        loss=dict(type="CrossEntropyLoss"),
-        init_cfg=dict(type="TruncNormal", layer="Linear", std=0.02),
-    ),
+    head=dict(num_classes=100, in_channels=320),
 )

@@ -1,13 +1,25 @@
 # Mask R-CNN for scenes of 128 pixels: mmdet's, with a narrow pyramid, few RoIs and
-# small anchors. Children add the backbone and neck.in_channels.
+# small anchors. Children add the type of the backbone, and what is not common to all.
 _base_ = "mmdet::_base_/models/mask-rcnn_r50_fpn.py"
 
+dims = [32, 64, 128]
 strides = [4, 8, 16]
 width = 64
 model = dict(
-    backbone=dict(_delete_=True),
+    backbone=dict(
+        _delete_=True,
+        arch=dict(
+            depths=(1, 2, 2),
+            embed_dims=dims,
+            mlp_ratios=(4, 4, 4),
+            num_heads=(2, 2, 4),
+            head_dims=32,
+            patch=(7, 4, 3),
+        ),
+        out_indices=(0, 1, 2),
+    ),
     data_preprocessor=dict(mean=[127.5] * 3, std=[63.75] * 3),
-    neck=dict(out_channels=width, num_outs=3),
+    neck=dict(in_channels=dims, out_channels=width, num_outs=3),
     rpn_head=dict(
         in_channels=width,
         feat_channels=width,

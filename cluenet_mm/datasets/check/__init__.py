@@ -1,0 +1,100 @@
+"""What may be wrong with the files of a data set, found before a training finds it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.registry import TRANSFORMS, init_default_scope
+
+from .classification import check_classification
+from .common import DatasetError, Options, Report, data_sets, image_fault
+from .detection import check_detection
+from .segmentation import check_segmentation
+
+__all__ = [
+    "DatasetError",
+    "Options",
+    "Report",
+    "check",
+    "data_sets",
+    "labelled_sample",
+]
+
+
+def check(
+    cfg: Config, settings: Mapping, name: str, options: Options
+) -> tuple[Report, BaseDataset | None]:
+    """Check the files of one data set; nothing is filtered out.
+
+    Args:
+        cfg: Config of a classifier, a detector (data sets in COCO's format) or a
+            segmentor, as its ``default_scope`` says.
+        settings: From :func:`data_sets`.
+        name: Name of the report.
+        options: How to check.
+
+    Returns:
+        The report, and the data set, if the library can load it.
+
+    Raises:
+        DatasetError: The data set cannot be opened; the message names what is missing.
+        ValueError: The config is of no known task.
+    """
+    checks = {
+        "mmpretrain": check_classification,
+        "mmdet": check_detection,
+        "mmseg": check_segmentation,
+    }
+    scope = cfg.get("default_scope")
+    if scope not in checks:
+        raise ValueError(
+            f"the config's default_scope is {scope!r}; the tasks are those of "
+            + ", ".join(checks)
+        )
+    init_default_scope(scope)
+    report = Report(name, settings["type"].split(".")[-1])
+    # Detectors leave out images without objects, and a test keeps them.
+    settings = {k: v for k, v in settings.items() if k != "filter_cfg"}
+    settings["pipeline"] = []
+    dataset = checks[scope](cfg, settings, report, options)
+    return report, dataset
+
+
+def labelled_sample(
+    dataset: BaseDataset, scope: str, index: int
+) -> tuple[str, np.ndarray, Any] | None:
+    """One sample with its labels, as they are in the files.
+
+    Returns:
+        A name, the image as ``(H, W, 3)`` uint8 RGB, and the library's data sample;
+        None if a file cannot be read.
+    """
+    data = dataset.get_data_info(index)
+    paths = [data[key] for key in ("img_path", "seg_map_path") if data.get(key)]
+    if any(image_fault(path, decode=True)[0] for path in paths):
+        return None
+    masks = all("mask" in instance for instance in data.get("instances", []))
+    detection = {"type": "LoadAnnotations", "with_bbox": True, "with_mask": masks}
+    if "segments_info" in data:
+        detection = {"type": "cluenet_mm.LoadPanoptic"}
+    steps = {
+        "mmpretrain": [{"type": "PackInputs"}],
+        "mmdet": [detection, {"type": "PackDetInputs"}],
+        "mmseg": [{"type": "LoadAnnotations"}, {"type": "PackSegInputs"}],
+    }[scope]
+    name = f"{index:04d}"
+    if "img" in data:  # a data set in memory
+        image = data["img"]
+    else:
+        name += f"_{Path(data['img_path']).stem}"
+        data = TRANSFORMS.build({"type": "LoadImageFromFile"})(data)
+        image = data["img"][..., ::-1].copy()
+    for step in steps:
+        data = TRANSFORMS.build(step)(data)
+    sample = data["data_samples"]
+    if scope == "mmdet":  # whose visualizer takes plain tensors
+        sample.gt_instances.bboxes = sample.gt_instances.bboxes.tensor
+    return name, image, sample

@@ -1,0 +1,164 @@
+"""What the checks of all tasks share."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from multiprocessing.pool import ThreadPool
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS
+from PIL import Image
+
+_EXIF_ORIENTATION = 0x0112
+# COCO's own boxes leave their image by rounding.
+_TOLERANCE = 1.0
+
+Progress = Callable[[Iterable, int], Iterable]
+
+
+class DatasetError(ValueError):
+    """A data set that cannot be opened; the message is one line."""
+
+
+@dataclass
+class Report:
+    """What was found in one data set.
+
+    Attributes:
+        name: The split.
+        kind: Type of the data set.
+        counts: How many there are, by what.
+        unit: What the histogram counts.
+        histogram: Number by class, in the order of the labels.
+        faults: Where, by kind of fault.
+    """
+
+    name: str
+    kind: str
+    counts: dict[str, int] = field(default_factory=dict)
+    unit: str = "images"
+    histogram: dict[str, int] = field(default_factory=dict)
+    faults: dict[str, list[str]] = field(default_factory=dict)
+
+    def fault(self, kind: str, where: object) -> None:
+        """Note a fault."""
+        self.faults.setdefault(kind, []).append(str(where))
+
+    def count_classes(self, classes: Iterable, numbers: Mapping[int, int]) -> None:
+        """Fill the histogram, also with the classes of which there is nothing."""
+        for label, name in enumerate(classes):
+            self.histogram[str(name)] = int(numbers.get(label, 0))
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to check.
+
+    Attributes:
+        decode: Whether to decode every image, or only to see that it is there. Label
+            maps are always decoded.
+        workers: Threads that read files.
+        progress: Wraps an iterable of so many items.
+    """
+
+    decode: bool = True
+    workers: int = 4
+    progress: Progress = lambda items, total: items
+
+
+def data_sets(cfg: Config, split: str) -> list[dict]:
+    """Settings of the data sets of a split, taken out of their wrappers.
+
+    Raises:
+        DatasetError: The config has no such split.
+    """
+    loader = cfg.get(f"{split}_dataloader")
+    if not loader:
+        raise DatasetError(f"the config has no {split}_dataloader")
+    return list(_unwrapped(loader.dataset))
+
+
+def _unwrapped(dataset: Mapping) -> Iterator[dict]:
+    if "datasets" in dataset:
+        for part in dataset["datasets"]:
+            yield from _unwrapped(part)
+    elif "dataset" in dataset:
+        yield from _unwrapped(dataset["dataset"])
+    else:
+        yield dict(dataset)
+
+
+def build(settings: Mapping, name: str) -> BaseDataset:
+    """Open a data set.
+
+    Raises:
+        DatasetError: It cannot be opened; the message says why.
+    """
+    try:
+        return DATASETS.build(dict(settings))
+    except Exception as error:  # whatever a data set raises is what the user wants
+        line = " ".join(str(error).split()) or type(error).__name__
+        raise DatasetError(
+            f"{name}: {settings['type']} cannot be opened (docs/data.md describes the "
+            f"layouts): {line}"
+        ) from error
+
+
+def check_num_classes(cfg: Config, report: Report, classes: Iterable) -> None:
+    """Compare the model with the data set."""
+    node = cfg.get("model") or {}
+    for name in ("head", "decode_head", "roi_head", "bbox_head"):
+        if isinstance(node.get(name), dict):
+            node = node[name]
+    wanted, found = node.get("num_classes"), len(tuple(classes))
+    if wanted is not None and wanted != found:
+        report.fault(
+            "model and data set differ",
+            f"num_classes is {wanted}, and the data set has {found} classes",
+        )
+
+
+def image_fault(path: str, decode: bool) -> tuple[str, tuple[int, int] | None]:
+    """What is wrong with an image file, and its width and height as it is displayed."""
+    try:
+        with Image.open(path) as image:
+            size = image.size
+            # Looking for a PNG's orientation would decode it.
+            turned = image.format != "PNG" and image.getexif().get(_EXIF_ORIENTATION, 1)
+            if turned > 4:
+                size = size[::-1]
+            if decode:
+                image.load()
+    except FileNotFoundError:
+        return "file is missing", None
+    except Exception:  # decoders raise what they like
+        return "image is damaged", None
+    return "", size
+
+
+def box_fault(annotation: Mapping, image: Mapping) -> str:
+    """What is wrong with the box of an object or segment, if anything."""
+    box = annotation.get("bbox")
+    if (
+        not isinstance(box, list)
+        or len(box) != 4
+        or not all(isinstance(v, int | float) and isfinite(v) for v in box)
+    ):
+        return "box is not four numbers"
+    x, y, width, height = box
+    if width <= 0 or height <= 0 or annotation.get("area", 1) <= 0:
+        return "object has no area"
+    right, bottom = x + width - image["width"], y + height - image["height"]
+    if max(-x, -y, right, bottom) > _TOLERANCE:
+        return "box reaches outside its image"
+    return ""
+
+
+def over(items: list, work: Callable[[Any], Any], options: Options) -> Iterator:
+    """Items and what ``work`` makes of them, by threads, with progress."""
+    with ThreadPool(options.workers) as pool:
+        results = pool.imap(work, items, chunksize=8)
+        for item in options.progress(items, len(items)):
+            yield item, next(results)
