@@ -11,7 +11,8 @@ Two counts are given:
 * *published*: the operators of the dense official code that a counter sees. It is the
   convention of the published tables and of ``macs_per_second``. For the mixers it is
   :func:`_official_cluenet_mixer` and :func:`_official_region_mixer`; for all else it is
-  what is executed.
+  what is executed. So it is for ClusterFormer, whose release does not run: shares and
+  means count as dense products in every iteration.
 """
 
 from collections import defaultdict

@@ -32,7 +32,15 @@ from ..layers import (
     PositionalPointEmbedding,
     ScaledAssignment,
 )
-from ..ops import Assignment, dispatch_project, grid_centers, soft_aggregate, unit
+from ..ops import (
+    Assignment,
+    dispatch_project,
+    grid_centers,
+    merge_heads,
+    soft_aggregate,
+    split_heads,
+    unit,
+)
 from ..registry import MODELS
 from .base import ClusterBackbone, drop_path_rates, per_stage, resolve_arch
 
@@ -94,16 +102,18 @@ class ClusterAttention(nn.Module):
         Returns:
             Mixed map ``(B, H, W, C)`` and the assignment that was used.
         """
+        heads = self.num_heads
         keys, values = self.key(x), self.value(x)  # (B, H, W, G * D)
         pooled_keys, pooled_values = self._pool(x, keys, values)  # (B, G, M, D)
-        keys, values = unit(self._split(keys)), self._split(values)  # (B, G, N, D)
+        keys, values = (split_heads(y, heads) for y in (keys, values))
+        keys = unit(keys)  # (B, G, N, D)
 
         temperature = self.attn_alpha.clamp(min=self.log_min_temperature).exp()
         centers = soft_aggregate(pooled_keys, keys, values, temperature)
         centers = self.gate(centers, pooled_values)
         if self.assigns:
-            queries = self.query(centers.transpose(1, 2).flatten(2))
-            shared = self.assignment(keys, self._split(queries))
+            queries = self.query(merge_heads(centers))
+            shared = self.assignment(keys, split_heads(queries, heads))
 
         out = dispatch_project(
             centers, *shared, self.proj.weight, self.proj.bias, impl=self.impl
@@ -123,12 +133,8 @@ class ClusterAttention(nn.Module):
             pooled = self.key(centers), self.value(centers)
         else:
             pooled = [grid_centers(y, self.cluster_grid) for y in (keys, values)]
-        return self._split(pooled[0]), self._split(pooled[1])
-
-    def _split(self, x: Tensor) -> Tensor:
-        """Heads of a map or of tokens: ``(B, ..., G * D)`` to a view (B, G, N, D)."""
-        tokens = x.flatten(1, -2)  # (B, N, G * D)
-        return tokens.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        keys, values = (split_heads(y, self.num_heads) for y in pooled)
+        return keys, values
 
 
 class CLUENetBlock(nn.Module):

@@ -19,7 +19,7 @@ from ..layers import (
     PointwiseConv,
     ScaledAssignment,
 )
-from ..ops import Folds, dispatch_project, grid_centers, unit
+from ..ops import Folds, dispatch_project, grid_centers, split_heads, unit
 from .base import ClusterBackbone, drop_path_rates
 
 
@@ -92,29 +92,25 @@ class RegionMixer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix a map ``(B, H, W, C)`` to the same shape."""
+        heads = self.num_heads
         folds = Folds.of(x.shape[1:3], self.fold_grid, x.device)
         features = folds.fold(self.feature(x))  # (B * regions, h, w, G * D)
         values = folds.fold(self.value(x))
         centers, own = (
-            self._split(grid_centers(y, self.proposal_grid, folds.valid))
+            split_heads(grid_centers(y, self.proposal_grid, folds.valid), heads)
             for y in (features, values)
         )  # (B * regions, G, M, D)
-        features, values = self._split(features), self._split(values)
+        features, values = split_heads(features, heads), split_heads(values, heads)
 
         index, similarity = self.assignment(unit(features), centers)
         index = folds.without_repeats(index, self.proposal_grid)
         centers = self.aggregate(
-            values, index, similarity, own, folds.members(index), self.impl
+            values, index, similarity, own, folds.members(len(index)), self.impl
         )
         out = dispatch_project(
             centers, index, similarity, self.proj.weight, self.proj.bias, impl=self.impl
         )  # (B * regions, N, C)
         return folds.unfold(out.unflatten(1, folds.region))
-
-    def _split(self, x: Tensor) -> Tensor:
-        """Heads of a map or of tokens: ``(B, ..., G * D)`` to a view (B, G, N, D)."""
-        tokens = x.flatten(1, -2)  # (B, N, G * D)
-        return tokens.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
 
 
 class RegionBlock(nn.Module):

@@ -26,8 +26,10 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones.base import ClusterBackbone
+from ..backbones.cluenet import ClusterAttention
+from ..backbones.clusterformer import RecurrentMixer
 from ..backbones.region import RegionMixer
-from ..layers import ClusterPool, HardAssignment
+from ..layers import ClusterPool, HardAssignment, SoftAssignment
 from ..ops import Folds
 
 GRIDS = ("map", "points", "pixels", "image")
@@ -42,7 +44,8 @@ class Clustering:
             the map is split into regions of ``M`` clusters, cluster ``m`` of region
             ``r`` (row by row) is ``r * M + m``.
         similarity: ``(B, G, h, w)``, that of each point and its cluster's centre, as
-            the network weighs it: ``sigmoid(beta + alpha * cos)``.
+            the network weighs it: ``sigmoid(beta + alpha * cos)``; for ClusterFormer,
+            which shares points out, the largest share, that of its cluster.
         centers: ``(B, G, K, D)``, the features that points were compared with. A
             cluster without members has one too.
         regions: Rows and columns of regions; ``(1, 1)`` where the map is whole.
@@ -102,8 +105,8 @@ class Trace:
             the very same object.
         pools: Per reducer, the cell of the next map that each point of the map in front
             of it was pooled into: ``(B, h, w)`` int64, counted row by row. The
-            convolutions that Context Cluster reduces with pool by place: a point goes
-            to half its row and column.
+            convolutions that Context Cluster and ClusterFormer reduce with pool by
+            place: a point goes to half its row and column.
         clustered: Per reducer, whether it pools by clusters.
     """
 
@@ -284,11 +287,12 @@ def tracing(model: nn.Module) -> Iterator[list[Trace]]:
     """
     backbone = find_backbone(model)
     recorder = _Recorder(backbone)
-    handles = [
-        module.register_forward_hook(recorder.see_assignment)
-        for module in backbone.modules()
-        if isinstance(module, HardAssignment)
-    ]
+    handles = []
+    for module in backbone.modules():
+        if isinstance(module, HardAssignment):
+            handles.append(module.register_forward_hook(recorder.see_assignment))
+        elif isinstance(module, SoftAssignment):
+            handles.append(module.register_forward_hook(recorder.see_step))
     handles.append(backbone.embed.register_forward_hook(recorder.see_embedding))
     handles += [r.register_forward_hook(recorder.see_map) for r in backbone.reducers]
     handles.append(backbone.register_forward_hook(recorder.finish))
@@ -357,6 +361,12 @@ class _Recorder:
         tensors = (inputs[1], output.index, output.similarity)
         self._seen[module] = tuple(t if t is None else t.detach() for t in tensors)
 
+    def see_step(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        """Keep the winners of a soft step; those of the last iteration stay."""
+        if self._shape is not None:
+            queries, keys = inputs[:2]
+            self._seen[module] = queries.detach(), *module.winner(queries, keys)
+
     def finish(self, module: nn.Module, inputs: tuple, output: Any) -> None:
         """Put the trace of this pass together."""
         projection = self.backbone.embed.projection
@@ -392,11 +402,11 @@ class _Recorder:
         """Assignment of a block, on the whole map."""
         centers, index, similarity = self._seen[mixer.assignment]
         size = self._sizes[stage]
-        if not isinstance(mixer, RegionMixer):
+        if isinstance(mixer, ClusterAttention):
             index, similarity = (x.unflatten(2, size) for x in (index, similarity))
             return Clustering(index, similarity, centers, (1, 1))
         folds = Folds.of(size, mixer.fold_grid, index.device)
-        index = folds.without_repeats(index, mixer.proposal_grid)
+        index = folds.without_repeats(index, _center_grid(mixer))
         regions, clusters = _number_of_regions(folds), centers.size(2)
         region = torch.arange(regions, device=index.device)
         region = region.repeat(len(index) // regions)
@@ -435,6 +445,12 @@ class _Recorder:
 
 def _assigns(module: nn.Module) -> bool:
     return isinstance(getattr(module, "assignment", None), HardAssignment)
+
+
+def _center_grid(mixer: RegionMixer | RecurrentMixer) -> tuple[int, int]:
+    if isinstance(mixer, RegionMixer):
+        return mixer.proposal_grid
+    return mixer.cluster_grid
 
 
 def _number_of_regions(folds: Folds) -> int:

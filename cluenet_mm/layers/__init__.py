@@ -12,6 +12,7 @@ from .gate import HeadGate
 from .mlp import MLP, ConvMLP
 from .norm import MapNorm
 from .pooling import ClusterPool, ImprovedClusterPool, PointReducer
+from .recurrent import RecurrentClustering, SoftAssignment
 
 __all__ = [
     "MLP",
@@ -27,6 +28,8 @@ __all__ = [
     "PointReducer",
     "PointwiseConv",
     "PositionalPointEmbedding",
+    "RecurrentClustering",
     "ScaledAssignment",
+    "SoftAssignment",
     "SpatialConv",
 ]

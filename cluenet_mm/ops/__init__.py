@@ -7,6 +7,7 @@ last dimension has to be contiguous, so heads may be strided views of a
 
 * :func:`assign`, :func:`nearest`: which centre is nearest to each point.
 * :func:`soft_aggregate`, :func:`hard_aggregate`: points to centres.
+* :func:`em_step`, :func:`soft_assign`: steps of soft clustering.
 * :func:`dispatch`, :func:`dispatch_project`: centres back to points.
 * :func:`collect`: adding points up, the transpose of dispatching.
 * :class:`Folds`, :func:`grid_centers`, :func:`coordinates`: geometry of a map.
@@ -15,6 +16,8 @@ last dimension has to be contiguous, so heads may be strided views of a
 from .aggregate import hard_aggregate, soft_aggregate
 from .assign import IMPLEMENTATIONS, Assignment, assign, nearest, unit
 from .dispatch import collect, dispatch, dispatch_project
+from .heads import merge_heads, split_heads
+from .recurrent import em_step, soft_assign
 from .regions import Folds, coordinates, grid_centers
 
 __all__ = [
@@ -26,9 +29,13 @@ __all__ = [
     "coordinates",
     "dispatch",
     "dispatch_project",
+    "em_step",
     "grid_centers",
     "hard_aggregate",
+    "merge_heads",
     "nearest",
     "soft_aggregate",
+    "soft_assign",
+    "split_heads",
     "unit",
 ]

@@ -129,11 +129,11 @@ class Folds(NamedTuple):
         )
         return Folds(size, self.grid, region, None)
 
-    def members(self, index: Tensor) -> Tensor | None:
+    def members(self, count: int) -> Tensor | None:
         """Weights that leave the padding out of an aggregation.
 
         Args:
-            index: ``(B * regions, G, N)``.
+            count: ``B * regions``.
 
         Returns:
             ``(B * regions, 1, N)`` of zeros and ones in fp32, or ``None`` where there
@@ -142,7 +142,7 @@ class Folds(NamedTuple):
         if self.valid is None:
             return None
         valid = self.valid.flatten(1).unsqueeze(1).float()  # (regions, 1, N)
-        return valid.repeat(len(index) // len(valid), 1, 1)
+        return valid.repeat(count // len(valid), 1, 1)
 
     def without_repeats(self, index: Tensor, grid: tuple[int, int]) -> Tensor:
         """Send the points of cells that lie in the padding to the first cell.
@@ -162,7 +162,7 @@ class Folds(NamedTuple):
         mass = _pool(self.valid.float(), grid).squeeze(-1)  # (regions, M)
         cells = torch.arange(mass.size(1), device=index.device)
         cells = torch.where(mass > 0, cells, 0)
-        cells = cells.repeat(len(index) // len(cells), 1).unsqueeze(1)
+        cells = cells.repeat(index.size(0) // cells.size(0), 1).unsqueeze(1)
         return cells.expand(-1, index.size(1), -1).gather(2, index)
 
 
@@ -184,7 +184,7 @@ def grid_centers(
     """
     if valid is None:
         return _pool(x, grid)
-    weight = valid.to(x.dtype).repeat(len(x) // len(valid), 1, 1, 1)
+    weight = valid.to(x.dtype).repeat(x.size(0) // valid.size(0), 1, 1, 1)
     total, mass = _pool(x * weight, grid), _pool(weight, grid)
     centers = total / mass.clamp(min=torch.finfo(x.dtype).tiny)
     return torch.where(mass > 0, centers, centers[:, :1])

@@ -10,7 +10,7 @@ from mmcv.ops import RoIAlign
 from torch import nn
 from torchvision.ops import roi_align
 
-from cluenet_mm.backbones import FEC, CLUENet, ContextCluster
+from cluenet_mm.backbones import FEC, CLUENet, ClusterFormer, ContextCluster
 from cluenet_mm.checkpoint import CheckpointError
 
 ARCH = {
@@ -35,12 +35,18 @@ SMALL = {
         "fold_grids": (3, (2, 3), 2, 1),
         "layer_scale_init": 0.5,
     },
+    ClusterFormer: {
+        "arch": {k: v for k, v in ARCH.items() if k != "head_dims"},
+        "cluster_grids": (3, 3, (2, 3), 2),
+        "fold_grids": (3, (2, 3), 2, 1),
+    },
 }
 # One centre for all points, so that rounding cannot move a point to another one.
 ONE_CLUSTER = {
     CLUENet: {"cluster_grids": 1},
     ContextCluster: {"proposal_grids": 1},
     FEC: {"proposal_grids": 1},
+    ClusterFormer: {"cluster_grids": 1},
 }
 # What a release never trains (see ClusterPool).
 UNTRAINED = {FEC: [f"reducers.{i}.feature." for i in range(3)]}

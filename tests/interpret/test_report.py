@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cluenet_mm.backbones import FEC, CLUENet
+from cluenet_mm.backbones import FEC, CLUENet, ClusterFormer
 from cluenet_mm.interpret import class_probabilities, to_input, to_picture, trace
 from cluenet_mm.interpret.report import (
     Exhibit,
@@ -48,6 +48,8 @@ def models():
     torch.manual_seed(0)
     yield "cluenet", CLUENet("micro", cluster_grids=(4, 3, 2, 2))
     yield "fec", FEC("small", proposal_grids=(3, 2, 2, 2), fold_grids=(2, 2, 1, 1))
+    arch = {**ClusterFormer.arch_settings["mini_cifar"], "patch": (4, 4, 0)}
+    yield "clusterformer", ClusterFormer(arch, (3, 2, 2, 2), (2, 2, 1, 1))
 
 
 @pytest.mark.parametrize("model", [pytest.param(m, id=n) for n, m in models()])

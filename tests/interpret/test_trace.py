@@ -8,7 +8,7 @@ from mmseg.structures import SegDataSample
 from torch.nn import functional as F
 
 from cluenet_mm import config_path
-from cluenet_mm.backbones import FEC, CLUENet, ContextCluster
+from cluenet_mm.backbones import FEC, CLUENet, ClusterFormer, ContextCluster
 from cluenet_mm.engine import build_model
 from cluenet_mm.interpret import find_backbone, trace, tracing
 from cluenet_mm.interpret.trace import Window
@@ -33,13 +33,22 @@ SMALL = {
         "proposal_grids": (3, 3, 2, 2),
         "fold_grids": (3, (2, 3), 2, 1),
     },
+    ClusterFormer: {
+        "arch": {k: v for k, v in ARCH.items() if k != "head_dims"},
+        "cluster_grids": (3, 3, 2, 2),
+        "fold_grids": (3, (2, 3), 2, 1),
+    },
 }
 # Clusters a stage: centres times regions.
 CLUSTERS = {
     CLUENet: (9, 9, 4, 4),
     ContextCluster: (4 * 16, 4 * 6, 9 * 4, 4),
     FEC: (9 * 9, 9 * 6, 4 * 4, 4),
+    ClusterFormer: (9 * 9, 9 * 6, 4 * 4, 4),
 }
+HEAD_DIMS = {ClusterFormer: (8, 6, 8, 5)}  # the others: 4
+# Families whose reducers are convolutions.
+BY_PLACE = (ContextCluster, ClusterFormer)
 families = pytest.mark.parametrize("family", SMALL, ids=lambda f: f.__name__)
 
 
@@ -64,7 +73,8 @@ def test_a_trace_has_every_assignment_on_its_map(family):
             assert block.similarity.shape == block.index.shape
             assert (block.similarity > 0).all()
             assert (block.similarity < 1).all()
-            assert block.centers.shape == (2, heads, count, 4)
+            dims = HEAD_DIMS.get(family, (4,) * 4)[stage]
+            assert block.centers.shape == (2, heads, count, dims)
             assert block.regions == (
                 (1, 1) if family is CLUENet else find_fold_grid(family, stage)
             )
@@ -73,7 +83,7 @@ def test_a_trace_has_every_assignment_on_its_map(family):
         assert maps.pools[stage].shape == (2, *maps.sizes[stage])
         assert maps.pools[stage].min() >= 0
         assert maps.pools[stage].max() < height * width
-    assert maps.clustered == (family is not ContextCluster,) * 3
+    assert maps.clustered == (family not in BY_PLACE,) * 3
 
 
 def find_fold_grid(family, stage):
@@ -104,7 +114,9 @@ def test_a_trace_shows_what_the_forward_pass_used():
     assert torch.equal(block.similarity.flatten(2), shared.similarity)
 
 
-@families
+@pytest.mark.parametrize(
+    "family", [CLUENet, ContextCluster, FEC], ids=lambda f: f.__name__
+)
 def test_points_join_the_most_similar_centre_of_their_region(family):
     """From the features in front of the assignment, point by point."""
     model = build(family)
@@ -131,6 +143,28 @@ def test_points_join_the_most_similar_centre_of_their_region(family):
             assert cosine[won] >= own.max() - 1e-6
             scaled = torch.sigmoid(cosine[won])  # alpha = 1, beta = 0
             torch.testing.assert_close(block.similarity[0, 0, row, column], scaled)
+
+
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_shared_points_go_to_the_centre_of_their_largest_share(iterations):
+    """From what the last iteration of ClusterFormer compared, point by point."""
+    model = build(ClusterFormer, num_iterations=iterations)
+    keys, queries = [], []
+    mixer = model.stages[0][0].mixer
+    mixer.key.register_forward_hook(lambda *args: keys.append(args[2]))
+    mixer.clustering.query.register_forward_hook(lambda *args: queries.append(args[2]))
+    maps = trace(model, torch.randn(1, 3, 70, 103))
+    assert len(queries) == iterations
+    block, (rows, columns) = maps.blocks[0][0], maps.sizes[0]
+    torch.testing.assert_close(block.centers[0, 0], queries[-1].flatten(0, 1))
+    height, width = -(-rows // 3), -(-columns // 3)
+    for row in range(rows):
+        for column in range(columns):
+            region = row // height * 3 + column // width
+            logits = queries[-1][region] @ keys[0][0, row, column] / 8**0.5
+            share, center = logits.softmax(0).max(0)
+            assert block.index[0, 0, row, column] == 9 * region + center
+            torch.testing.assert_close(block.similarity[0, 0, row, column], share)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (70, 103), (36, 132)])
@@ -193,8 +227,9 @@ def test_a_pooled_point_is_most_similar_to_its_cell():
     torch.testing.assert_close(chosen, cosine.amax(1))
 
 
-def test_context_cluster_pools_by_place():
-    maps = trace(build(ContextCluster), torch.randn(2, 3, 28, 36))
+@pytest.mark.parametrize("family", BY_PLACE, ids=lambda f: f.__name__)
+def test_convolutions_pool_by_place(family):
+    maps = trace(build(family), torch.randn(2, 3, 28, 36))
     assert maps.sizes[:2] == ((7, 9), (4, 5))
     row, column = torch.arange(7)[:, None] // 2, torch.arange(9) // 2
     assert torch.equal(maps.pools[0], (row * 5 + column).expand(2, -1, -1))

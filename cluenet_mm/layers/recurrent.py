@@ -1,0 +1,102 @@
+"""Recurrent cross-attention clustering, the core of ClusterFormer."""
+
+from torch import Tensor, nn
+
+from ..ops import (
+    IMPLEMENTATIONS,
+    Assignment,
+    em_step,
+    merge_heads,
+    soft_assign,
+    split_heads,
+)
+
+
+class SoftAssignment(nn.Module):
+    """One step of soft clustering: every point is shared out among the centres.
+
+    It has no parameters. It is a module so that a forward hook can watch every step.
+
+    Args:
+        scale: Factor of the dot products, the inverse of a temperature.
+        impl: Implementation, one of ``cluenet_mm.ops.IMPLEMENTATIONS``.
+    """
+
+    def __init__(self, scale: float, impl: str = "auto") -> None:
+        super().__init__()
+        if impl not in IMPLEMENTATIONS:
+            raise ValueError(f"impl must be one of {IMPLEMENTATIONS}, not {impl!r}")
+        self.scale = scale
+        self.impl = impl
+
+    def forward(
+        self, queries: Tensor, keys: Tensor, values: Tensor, members: Tensor | None
+    ) -> Tensor:
+        """New centres ``(B, G, L, D)``; see :func:`~cluenet_mm.ops.em_step`."""
+        return em_step(queries, keys, values, self.scale, members, impl=self.impl)
+
+    def winner(self, queries: Tensor, keys: Tensor) -> Assignment:
+        """Centre with the largest share of each point, and the share."""
+        return soft_assign(queries, keys, self.scale)
+
+    def extra_repr(self) -> str:
+        """Options shown by ``print(model)``."""
+        return f"scale={self.scale:.4g}, impl={self.impl!r}"
+
+
+class RecurrentClustering(nn.Module):
+    """Steps of expectation and maximisation that share their weights.
+
+    ``M = softmax over centres of (q(C) . k(I)) / sqrt(D)``, then ``C = M v(I)`` divided
+    by the mass of each centre, so many times as asked (ClusterFormer, "recurrent
+    cross-attention clustering").
+
+    Args:
+        channels: Channels ``C`` of the centres, ``G * D``.
+        num_heads: Number of heads ``G``.
+        num_iterations: Steps; they cost no parameters.
+        impl: Implementation of a step.
+
+    Raises:
+        ValueError: If there is no iteration, or the heads do not divide the channels.
+    """
+
+    def __init__(
+        self, channels: int, num_heads: int, num_iterations: int, impl: str
+    ) -> None:
+        super().__init__()
+        if num_iterations < 1:
+            raise ValueError(f"num_iterations must be positive, not {num_iterations}")
+        if channels % num_heads:
+            raise ValueError(f"{num_heads} heads do not divide {channels} channels")
+        self.num_heads = num_heads
+        self.num_iterations = num_iterations
+        self.query = nn.Linear(channels, channels)
+        self.assignment = SoftAssignment((channels // num_heads) ** -0.5, impl)
+
+    def forward(
+        self,
+        centers: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        members: Tensor | None = None,
+        position: Tensor | None = None,
+    ) -> Tensor:
+        """Cluster.
+
+        Args:
+            centers: ``(B, L, C)``, where to start.
+            keys: ``(B, G, N, D)`` of the points.
+            values: ``(B, G, N, D)`` of the points.
+            members: ``(B, 1, N)``, zero for points that take no part, or ``None``.
+            position: ``(B, L, C)`` added to the centres in front of the query, or
+                ``None``.
+
+        Returns:
+            ``(B, L, C)``: weighted means of the values.
+        """
+        for _ in range(self.num_iterations):
+            queries = self.query(centers if position is None else centers + position)
+            queries = split_heads(queries, self.num_heads)
+            centers = merge_heads(self.assignment(queries, keys, values, members))
+        return centers

@@ -1,0 +1,176 @@
+"""Soft clustering as expectation and maximisation (ClusterFormer).
+
+The E-step shares every point out among the centres: softmax over the *centres* of
+``scale * query . key``. The M-step makes every centre the mean of the values of the
+points, weighted by its shares. Attention would take the softmax over the points; here
+centres compete for points.
+
+The table of shares has a cell per centre and point. ``naive`` keeps it for the backward
+pass; otherwise it is made tile by tile of points, and again in the backward pass.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .assign import IMPLEMENTATIONS, Assignment
+from .assign.chunked import TILE_BYTES
+
+# Mass, in points, below which a centre counts as empty; it bounds the gradient.
+MIN_MASS = 1e-6
+
+
+def em_step(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    scale: float,
+    members: Tensor | None = None,
+    *,
+    impl: str = "auto",
+    tile_bytes: int | None = None,
+) -> Tensor:
+    """One E-step and one M-step.
+
+    With ``scale`` towards infinity, that is a temperature towards zero, this is a step
+    of k-means: queries ``[c, -|c|^2 / 2]`` and keys ``[x, 1]`` rank the centres by
+    Euclidean distance.
+
+    Args:
+        queries: ``(B, G, L, D)``, what centres look for.
+        keys: ``(B, G, N, D)``, same dtype.
+        values: ``(B, G, N, E)``.
+        scale: Factor of the dot products, the inverse of a temperature.
+        members: ``(B, 1 or G, N)`` of zeros and ones; points with zero, such as
+            padding, give no mass to any centre. No gradient.
+        impl: ``"naive"`` keeps the table of shares, anything else makes it in tiles.
+        tile_bytes: Upper bound of one tile; ``None`` takes the default of the device.
+
+    Returns:
+        The new centres ``(B, G, L, E)`` in the dtype of the queries, zero where a
+        centre got no mass. Computed in fp32 at least: masses are sums over all points.
+
+    Raises:
+        ValueError: If ``impl`` is unknown.
+    """
+    if impl not in IMPLEMENTATIONS:
+        raise ValueError(f"impl must be one of {IMPLEMENTATIONS}, not {impl!r}")
+    dtype = torch.promote_types(queries.dtype, torch.float32)
+    with _without_autocast(queries.device.type):
+        inputs = (queries.to(dtype) * scale, keys.to(dtype), values.to(dtype))
+        if impl == "naive":
+            shares = _shares(*inputs[:2], members)
+            mass = shares.sum(dim=-2).unsqueeze(-1)  # (B, G, L, 1)
+            total = shares.transpose(-2, -1) @ inputs[2]
+            centers = total / mass.clamp(min=MIN_MASS)
+        else:
+            size = _tile_size(queries, keys, tile_bytes)
+            centers = _EMStep.apply(*inputs, members, size)
+    return centers.to(queries.dtype)
+
+
+def soft_assign(
+    queries: Tensor, keys: Tensor, scale: float, tile_bytes: int | None = None
+) -> Assignment:
+    """The centre that has the largest share of each point, without gradient.
+
+    Args:
+        queries: As for :func:`em_step`.
+        keys: As for :func:`em_step`.
+        scale: As for :func:`em_step`.
+        tile_bytes: As for :func:`em_step`.
+
+    Returns:
+        Index ``(B, G, N)`` int64 and share ``(B, G, N)``, at least ``1 / L``. Ties go
+        to the lowest index.
+    """
+    dtype = torch.promote_types(queries.dtype, torch.float32)
+    queries, keys = queries.detach().to(dtype) * scale, keys.detach().to(dtype)
+    size = _tile_size(queries, keys, tile_bytes)
+    with _without_autocast(queries.device.type):
+        tiles = keys.split(size, dim=2)
+        best = [_shares(queries, tile, None).max(dim=-1) for tile in tiles]
+    shares, index = (torch.cat(parts, dim=-1) for parts in zip(*best, strict=True))
+    return Assignment(index, shares)
+
+
+def _without_autocast(device: str) -> AbstractContextManager:
+    if device == "meta":  # where operators are counted; it knows no autocast
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
+
+
+def _shares(queries: Tensor, keys: Tensor, members: Tensor | None) -> Tensor:
+    """Shares of the centres in every point: ``(B, G, N, L)``."""
+    shares = (keys @ queries.transpose(-2, -1)).softmax(dim=-1)
+    return shares if members is None else shares * members.unsqueeze(-1)
+
+
+def _tile_size(queries: Tensor, keys: Tensor, tile_bytes: int | None) -> int:
+    """Points per tile."""
+    if tile_bytes is None:
+        tile_bytes = TILE_BYTES.get(queries.device.type, TILE_BYTES["cuda"])
+    row = queries[..., 0].numel() * max(queries.element_size(), 4)  # B * G * L cells
+    return min(max(tile_bytes // row, 1), max(keys.size(2), 1))
+
+
+class _EMStep(torch.autograd.Function):
+    """The step in tiles of points; the shares are computed again for the gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        members: Tensor | None,
+        size: int,
+    ) -> Tensor:
+        total = values.new_zeros(*queries.shape[:3], values.size(-1))
+        mass = values.new_zeros(*queries.shape[:3], 1)
+        for key, value, member in _tiles(size, keys, values, members):
+            shares = _shares(queries, key, member)
+            total += shares.transpose(-2, -1) @ value
+            mass += shares.sum(dim=-2).unsqueeze(-1)
+        centers = total.div_(mass.clamp_(min=MIN_MASS))
+        ctx.save_for_backward(queries, keys, values, members, centers, mass)
+        ctx.size = size
+        return centers
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        queries, keys, values, members, centers, mass = ctx.saved_tensors
+        # centers = total / mass
+        grad_total = grad / mass  # (B, G, L, E)
+        grad_mass = -(grad_total * centers).sum(dim=-1, keepdim=True)
+        grad_mass = torch.where(mass > MIN_MASS, grad_mass, 0).transpose(-2, -1)
+        grad_queries = torch.zeros_like(queries)
+        grad_keys, grad_values = [], []
+        for key, value, member in _tiles(ctx.size, keys, values, members):
+            shares = _shares(queries, key, None)
+            grad_shares = value @ grad_total.transpose(-2, -1) + grad_mass
+            given = shares
+            if member is not None:
+                grad_shares = grad_shares * member.unsqueeze(-1)
+                given = shares * member.unsqueeze(-1)
+            inner = (shares * grad_shares).sum(dim=-1, keepdim=True)
+            grad_logits = shares * (grad_shares - inner)  # (B, G, n, L)
+            grad_queries += grad_logits.transpose(-2, -1) @ key
+            grad_keys.append(grad_logits @ queries)
+            grad_values.append(given @ grad_total)
+        grads = torch.cat(grad_keys, dim=2), torch.cat(grad_values, dim=2)
+        return grad_queries, *grads, None, None
+
+
+def _tiles(
+    size: int, keys: Tensor, values: Tensor, members: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    tiles = keys.split(size, dim=2), values.split(size, dim=2)
+    if members is None:
+        return zip(*tiles, [None] * len(tiles[0]), strict=True)
+    return zip(*tiles, members.split(size, dim=2), strict=True)
