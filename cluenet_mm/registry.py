@@ -9,11 +9,13 @@ else has to be imported by the user.
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
-__all__ = ["DATASETS", "HOOKS", "MODELS", "OPTIM_WRAPPERS"]
+__all__ = ["DATASETS", "HOOKS", "METRICS", "MODELS", "OPTIM_WRAPPERS", "TRANSFORMS"]
 
 SCOPE = "cluenet_mm"
 
@@ -21,10 +23,22 @@ MODELS = Registry(
     "model",
     parent=MMENGINE_MODELS,
     scope=SCOPE,
-    locations=["cluenet_mm.backbones", "cluenet_mm.engine"],
+    locations=["cluenet_mm.backbones", "cluenet_mm.decoders", "cluenet_mm.engine"],
 )
 DATASETS = Registry(
     "dataset", parent=MMENGINE_DATASETS, scope=SCOPE, locations=["cluenet_mm.datasets"]
+)
+TRANSFORMS = Registry(
+    "transform",
+    parent=MMENGINE_TRANSFORMS,
+    scope=SCOPE,
+    locations=["cluenet_mm.datasets"],
+)
+METRICS = Registry(
+    "metric",
+    parent=MMENGINE_METRICS,
+    scope=SCOPE,
+    locations=["cluenet_mm.evaluation"],
 )
 HOOKS = Registry(
     "hook", parent=MMENGINE_HOOKS, scope=SCOPE, locations=["cluenet_mm.engine"]

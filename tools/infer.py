@@ -3,8 +3,10 @@ r"""Predict for images with a model of any task: classify, detect or segment.
 The task is the config's. Of every image the folder gets
 
   preds/NAME.json   the prediction: classes with their scores; instances with boxes and
-                    masks (COCO's run-length encoding); or the pixels of every class
-  preds/NAME.png    of a segmentation: the labels, numbered as in the JSON
+                    masks (COCO's run-length encoding); the pixels of every class, or
+                    of every segment
+  preds/NAME.png    of a segmentation: the labels, numbered as in the JSON; of a
+                    panoptic one the segments, in COCO's colours (R + 256 G + 256^2 B)
   vis/NAME.png      the prediction drawn over the image
 
 NAME is that of the image below IMAGES, without its suffix (with it, where two would
@@ -25,8 +27,8 @@ from mmengine.config import Config, DictAction
 from mmengine.utils import track_iter_progress
 from PIL import Image
 
-from cluenet_mm.analysis.results import write_text
 from cluenet_mm.checkpoint import CheckpointError, register_safe_loader
+from cluenet_mm.datasets.panoptic_png import write_panoptic
 from cluenet_mm.engine.cli import fail, find_config, parse_arguments
 from cluenet_mm.engine.draw import UnreadableImageError
 from cluenet_mm.engine.inference import (
@@ -34,7 +36,9 @@ from cluenet_mm.engine.inference import (
     Predictor,
     fingerprint,
     label_map,
+    panoptic_segments,
 )
+from cluenet_mm.files import replacing, write_text
 
 
 def parse_args() -> argparse.Namespace:
@@ -119,13 +123,15 @@ def infer(
     predictor.draw(image, sample, args.out_dir / "vis" / f"{name}.png", args.score_thr)
     json_path = args.out_dir / "preds" / f"{name}.json"
     record = {"image": str(image_path), "model": model, **predictor.record(sample)}
+    png_path = json_path.with_name(f"{json_path.stem}.png")
     if predictor.scope == "mmseg":
-        labels = json_path.with_name(f"{json_path.stem}.png")
-        labels.parent.mkdir(parents=True, exist_ok=True)
-        partial = labels.with_name(f".{labels.name}.partial")
-        Image.fromarray(label_map(sample)).save(partial, format="PNG")
-        partial.replace(labels)
-        record["label_map"] = labels.name
+        with replacing(png_path) as temporary:
+            Image.fromarray(label_map(sample)).save(temporary)
+        record["label_map"] = png_path.name
+    elif "segments" in record:
+        ids, _ = panoptic_segments(sample, len(predictor.metainfo["classes"]))
+        write_panoptic(png_path, ids)
+        record["segment_map"] = png_path.name
     write_text(json_path, json.dumps(record) + "\n")
 
 

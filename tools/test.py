@@ -30,6 +30,12 @@ TTA_MODELS = {
     "mmseg": "SegTTAModel",
 }
 PICKLES = (".pkl", ".pickle")
+# Metrics that write files, and their option for the place.
+WRITERS = {
+    "CocoMetric": "outfile_prefix",
+    "PanopticQuality": "outfile_prefix",
+    "IoUMetric": "output_dir",
+}
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,8 +50,9 @@ def parse_args() -> argparse.Namespace:
         metavar="PATH",
         help="write the predictions: FILE.pkl holds those of any task as they are; "
         "FILE.json becomes FILE.bbox.json and FILE.segm.json in the format of COCO's "
-        "results (detection); a folder gets one PNG of labels an image, numbered as "
-        "in the data set's own annotations (segmentation)",
+        "results (detection), or FILE.panoptic.json and the folder FILE.panoptic of "
+        "PNGs (panoptic segmentation); a folder gets one PNG of labels an image, "
+        "numbered as in the data set's own annotations (segmentation)",
     )
     parser.add_argument(
         "--show-dir",
@@ -109,6 +116,11 @@ def use_tta(cfg: Config) -> None:
     if "tta_model" not in cfg:
         if kind is None:
             raise ValueError("--tta needs tta_model in the config")
+        if any("Panoptic" in metric.type for metric in metrics_of(cfg)):
+            raise ValueError(
+                "--tta cannot merge the views of a panoptic segmentation; a tta_model "
+                "of the config's own may"
+            )
         cfg.tta_model = ConfigDict(type=kind)
     dataset = cfg.test_dataloader.dataset
     while "dataset" in dataset:
@@ -148,20 +160,27 @@ def ask_for_files(cfg: Config, out: Path, folder: Path) -> None:
         ValueError: The config has no metric that writes such files.
     """
     if out.suffix == ".json":
-        kind, option, value = "CocoMetric", "outfile_prefix", str(folder / out.stem)
+        kinds, place = ("CocoMetric", "PanopticQuality"), folder / out.stem
     else:
-        kind, option, value = "IoUMetric", "output_dir", str(folder)
+        kinds, place = ("IoUMetric",), folder
+    # Of several metrics of a kind the first one writes.
+    by_kind = {m.type.split(".")[-1]: m for m in reversed(metrics_of(cfg))}
+    chosen = [kind for kind in kinds if kind in by_kind]
+    if not chosen:
+        raise ValueError(
+            f"--out {out} needs {' or '.join(kinds)} in test_evaluator of the config; "
+            "FILE.pkl works with any"
+        )
+    for kind in chosen:
+        by_kind[kind][WRITERS[kind]] = str(place)
+
+
+def metrics_of(cfg: Config) -> list[ConfigDict]:
+    """Settings of the metrics of a test."""
     evaluator = cfg.test_evaluator
     if isinstance(evaluator, dict):
         evaluator = evaluator.get("metrics", evaluator)
-    metrics = [evaluator] if isinstance(evaluator, dict) else evaluator
-    chosen = [metric for metric in metrics if metric.type.split(".")[-1] == kind]
-    if not chosen:
-        raise ValueError(
-            f"--out {out} needs {kind} in test_evaluator of the config; FILE.pkl "
-            "works with any"
-        )
-    chosen[0][option] = value
+    return [evaluator] if isinstance(evaluator, dict) else list(evaluator)
 
 
 def staging_folder(out: Path) -> Path:
@@ -177,10 +196,12 @@ def pickle_predictions(runner: Runner, path: Path) -> None:
 
 
 def publish(folder: Path, out: Path) -> None:
-    """Move complete files to their place."""
+    """Move complete files and folders to their place."""
     target = out.parent if out.suffix else out
     target.mkdir(exist_ok=True)
     for path in folder.iterdir():
+        if path.is_dir():  # which replaces no other folder
+            shutil.rmtree(target / path.name, ignore_errors=True)
         path.replace(target / path.name)
 
 

@@ -6,8 +6,11 @@ ones everywhere. A folder of them holds, for the splits ``train`` and ``val``::
     images/{split}/0000.png               128 x 128 RGB
     semantic/{split}/0000.png             labels: 0 background, d + 1 digit d
     annotations/instances_{split}.json    COCO: boxes and masks, category d + 1
+    panoptic/{split}/0000.png             COCO: the colours are the ids of segments
+    annotations/panoptic_{split}.json     their categories: d + 1, and 11 the background
 
-A pixel belongs to one digit at most, so the semantic map is the union of the instances.
+A pixel belongs to one digit at most, so the semantic map is the union of the instances,
+and the panoptic one the instances on one segment of background.
 """
 
 import json
@@ -21,6 +24,7 @@ import numpy as np
 from pycocotools import mask as rle
 
 from .digits import Digits
+from .panoptic_png import rgb_to_id, write_panoptic
 
 DIGITS = tuple("0123456789")
 PALETTE = [
@@ -35,9 +39,10 @@ PALETTE = [
     (210, 245, 60),
     (0, 128, 128),
 ]
+BACKGROUND = (64, 64, 64)
 
 # The scenes are part of the data set's definition: who changes them, changes this.
-VERSION = "cluenet_mm digits scenes, version 1\n"
+VERSION = "cluenet_mm digits scenes, version 2\n"
 NUM_SCENES = {"train": 400, "val": 100}
 SEEDS = {"train": 1, "val": 2}
 IMAGE_SIZE = 128
@@ -109,13 +114,18 @@ def write_scenes(root: Path) -> None:
     """Write both splits into a new folder, see the module for its layout."""
     (root / "annotations").mkdir(parents=True)
     for split in NUM_SCENES:
-        for kind in ("images", "semantic"):
+        for kind in ("images", "semantic", "panoptic"):
             (root / kind / split).mkdir(parents=True)
-        images, annotations = [], []
+        images, annotations, segmentations = [], [], []
         for number, scene in enumerate(make_scenes(split)):
             name = f"{number:04d}.png"
             _write_png(root / "images" / split / name, scene.image[..., ::-1])
             _write_png(root / "semantic" / split / name, scene.semantic)
+            ids, segments = _segments(scene)
+            write_panoptic(root / "panoptic" / split / name, ids)
+            segmentations.append(
+                {"image_id": number, "file_name": name, "segments_info": segments}
+            )
             images.append(
                 {
                     "id": number,
@@ -129,16 +139,55 @@ def write_scenes(root: Path) -> None:
                 annotations.append(
                     {"id": len(annotations) + 1, "image_id": number, **entry}
                 )
-        coco = {
-            "info": {"description": VERSION.strip()},
-            "licenses": [{"id": 1, "name": "CC BY 4.0 (digits: UCI)"}],
-            "categories": [{"id": int(d) + 1, "name": d} for d in DIGITS],
-            "images": images,
-            "annotations": annotations,
-        }
-        path = root / "annotations" / f"instances_{split}.json"
-        path.write_text(json.dumps(coco))
+        for kind, categories, content in (
+            ("instances", _categories(), annotations),
+            ("panoptic", _panoptic_categories(), segmentations),
+        ):
+            coco = {
+                "info": {"description": VERSION.strip()},
+                "licenses": [{"id": 1, "name": "CC BY 4.0 (digits: UCI)"}],
+                "categories": categories,
+                "images": images,
+                "annotations": content,
+            }
+            path = root / "annotations" / f"{kind}_{split}.json"
+            path.write_text(json.dumps(coco))
     (root / "VERSION").write_text(VERSION)
+
+
+def _categories() -> list[dict]:
+    return [{"id": int(d) + 1, "name": d} for d in DIGITS]
+
+
+def _panoptic_categories() -> list[dict]:
+    things = [
+        {**category, "supercategory": "digit", "isthing": 1, "color": list(color)}
+        for category, color in zip(_categories(), PALETTE, strict=True)
+    ]
+    stuff = {
+        "id": len(DIGITS) + 1,
+        "name": "background",
+        "supercategory": "background",
+        "isthing": 0,
+        "color": list(BACKGROUND),
+    }
+    return [*things, stuff]
+
+
+def _segments(scene: Scene) -> tuple[np.ndarray, list[dict]]:
+    """Ids of the segments by pixel, and COCO's description of the segments."""
+    ids = np.full((IMAGE_SIZE, IMAGE_SIZE), rgb_to_id(np.array(BACKGROUND)), np.int32)
+    parts = [(scene.semantic == 0, len(DIGITS))]
+    for number, (mask, digit) in enumerate(zip(scene.masks, scene.digits, strict=True)):
+        # Shades of the class, so that two digits of a class differ.
+        ids[mask] = rgb_to_id(np.array(PALETTE[digit])) ^ number
+        parts.append((mask, digit))
+    segments = []
+    for mask, category in parts:
+        entry = _annotation(mask, category)
+        del entry["segmentation"]
+        segments.append({"id": int(ids[mask][0]), **entry})
+    return ids, segments
 
 
 def _annotation(mask: np.ndarray, digit: int) -> dict:

@@ -84,6 +84,8 @@ def draw_sample(
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     sample = sample.cpu()
+    if "pred_panoptic_seg" in sample and _is_empty(sample, visualizer):
+        del sample.pred_panoptic_seg  # mmdet cannot draw no segments
     options = {
         "draw_gt": labels,
         "draw_pred": predictions,
@@ -94,7 +96,7 @@ def draw_sample(
         if hasattr(visualizer, "visualize_cls"):
             side = max(min(image.shape[:2]), _CLASSIFICATION_SIDE)
             visualizer.visualize_cls(image, sample, resize=side, **options)
-        elif "pred_sem_seg" in sample or "gt_sem_seg" in sample:
+        elif type(visualizer).__module__.startswith("mmseg."):
             names = image.shape[0] * image.shape[1] <= _LARGEST_WITH_NAMES
             visualizer.add_datasample(
                 image=image, data_sample=sample, with_labels=names, **options
@@ -107,6 +109,12 @@ def draw_sample(
             partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _is_empty(sample: BaseDataElement, visualizer: Visualizer) -> bool:
+    """Whether a panoptic prediction holds nothing but pixels without a segment."""
+    nothing = len(visualizer.dataset_meta["classes"])
+    return bool((sample.pred_panoptic_seg.sem_seg == nothing).all())
 
 
 class UnreadableImageError(ValueError):

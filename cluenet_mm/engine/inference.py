@@ -100,8 +100,10 @@ class Predictor:
             ``label``, ``class``, ``score`` and the ``scores`` of all classes; or
             ``size`` (height, width) and ``instances``, each with ``label``, ``class``,
             ``score``, ``bbox`` (x1, y1, x2, y2) and, of a model with masks,
-            ``segmentation`` (COCO's run-length encoding); or ``size`` and ``classes``
-            with the ``pixels`` of every class that was found.
+            ``segmentation`` (COCO's run-length encoding); or ``size`` and ``segments``,
+            each with ``id`` (see :func:`panoptic_segments`), ``label``, ``class`` and
+            ``pixels``; or ``size`` and ``classes`` with the ``pixels`` of every class
+            that was found.
         """
         if self.scope == "mmpretrain":
             scores = sample.pred_score
@@ -113,6 +115,8 @@ class Predictor:
                 "scores": scores.tolist(),
             }
         size = list(sample.ori_shape[:2])
+        if "pred_panoptic_seg" in sample:
+            return {"size": size, "segments": self._segments(sample)}
         if self.scope == "mmdet":
             return {"size": size, "instances": self._instances(sample.pred_instances)}
         labels, counts = np.unique(label_map(sample), return_counts=True)
@@ -123,6 +127,16 @@ class Predictor:
                 for label, count in zip(labels.tolist(), counts.tolist(), strict=True)
             ],
         }
+
+    def _segments(self, sample: BaseDataElement) -> list[dict]:
+        ids, labels = panoptic_segments(sample, len(self.metainfo["classes"]))
+        counts = np.bincount(ids.ravel(), minlength=len(labels) + 1)[1:]
+        return [
+            {"id": i, "label": label, "class": self.class_name(label), "pixels": count}
+            for i, (label, count) in enumerate(
+                zip(labels, counts.tolist(), strict=True), start=1
+            )
+        ]
 
     def draw(
         self,
@@ -211,6 +225,28 @@ def label_map(sample: BaseDataElement) -> np.ndarray:
     """Labels of a segmentation, ``(H, W)``: uint8, or uint16 of many classes."""
     labels = sample.pred_sem_seg.data[0].numpy()
     return labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
+
+
+def panoptic_segments(
+    sample: BaseDataElement, num_classes: int
+) -> tuple[np.ndarray, list[int]]:
+    """Segments of a panoptic prediction.
+
+    Args:
+        sample: Has ``pred_panoptic_seg``.
+        num_classes: The label that mmdet gives to pixels without a segment.
+
+    Returns:
+        Ids ``(H, W)`` int64, counted from 1, 0 for no segment; and the label of each.
+    """
+    from mmdet.evaluation.functional import INSTANCE_OFFSET
+
+    codes, ids = np.unique(sample.pred_panoptic_seg.sem_seg[0], return_inverse=True)
+    labels = codes % INSTANCE_OFFSET
+    found = labels != num_classes
+    numbers = np.where(found, np.cumsum(found), 0)
+    shape = sample.pred_panoptic_seg.sem_seg.shape[-2:]
+    return numbers[ids].reshape(shape), labels[found].tolist()
 
 
 def fingerprint(cfg: Config, checkpoint: str | Path, *options: object) -> str:

@@ -1,0 +1,64 @@
+"""The digit scenes as a panoptic data set of mmdet."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from mmdet.datasets import CocoPanopticDataset
+
+from ..registry import DATASETS
+from .digits_scenes import BACKGROUND, DIGITS, PALETTE, prepare_scenes
+from .split import check_split
+
+
+@DATASETS.register_module()
+class DigitsPanoptic(CocoPanopticDataset):
+    """Scenes of handwritten digits, every pixel in a segment, made on first use.
+
+    The same scenes as those of ``DigitsInstances``. The ten digits are the things and
+    come first; the one class of stuff is the background.
+
+    Args:
+        split: ``"train"`` or ``"val"``.
+        data_root: Folder of the scenes; made if it is missing.
+        pipeline: Transforms; a sample starts with ``img_path``, ``seg_map_path``,
+            ``instances`` and ``segments_info``.
+        indices: Only the first so many samples, or the samples at these positions.
+        test_mode: Whether a failing transform is an error.
+        lazy_init: Whether to leave the files for later.
+
+    Raises:
+        ValueError: If the split is unknown.
+        FileExistsError: If ``data_root`` holds something else.
+    """
+
+    METAINFO: ClassVar[dict] = {
+        "classes": (*DIGITS, "background"),
+        "thing_classes": DIGITS,
+        "stuff_classes": ("background",),
+        "palette": [*PALETTE, BACKGROUND],
+    }
+
+    def __init__(
+        self,
+        split: str,
+        data_root: str = "data/digits_scenes",
+        pipeline: Sequence = (),
+        indices: int | Sequence[int] | None = None,
+        test_mode: bool = False,
+        lazy_init: bool = False,
+    ) -> None:
+        check_split(split)
+        super().__init__(
+            ann_file=f"annotations/panoptic_{split}.json",
+            data_root=data_root,
+            data_prefix={"img": f"images/{split}/", "seg": f"panoptic/{split}/"},
+            pipeline=pipeline,
+            indices=indices,
+            test_mode=test_mode,
+            lazy_init=lazy_init,
+        )
+
+    def load_data_list(self) -> list[dict]:
+        """Read the annotations, from scenes that are made first where needed."""
+        prepare_scenes(self.data_root)
+        return super().load_data_list()
