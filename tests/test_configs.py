@@ -66,6 +66,8 @@ def test_configs_are_short_and_explain_their_learning_rate(path):
         ("coc/cls_mini_imagenet_tiny", 1e-3),
         ("fec/cls_cifar100", 1e-3),
         ("fec/cls_mini_imagenet_small", 3e-3),
+        ("clusterformer/cls_cifar100", 3e-3),
+        ("clusterformer/cls_mini_imagenet_tiny", 5e-4),
     ],
 )
 def test_the_schedule_is_the_release_s(name, rate):

@@ -19,6 +19,13 @@ from cluenet_mm.checkpoint import CheckpointError
 CONFIGS = Path(__file__).parents[1] / "configs"
 DETECTORS = sorted(CONFIGS.glob("*/mask_rcnn_*.py"))
 SEGMENTERS = sorted(CONFIGS.glob("*/semantic_fpn_*.py"))
+# Those with ClusterFormer's universal decoder.
+DECODERS = sorted(
+    path
+    for task in ("det", "instance", "panoptic", "semantic")
+    for path in CONFIGS.glob(f"*/{task}_*.py")
+    if path not in SEGMENTERS
+)
 # Height and width of the test images: neither is a multiple of anything.
 SIZES = ((67, 101), (53, 90))
 
@@ -27,7 +34,7 @@ def name(path):
     return f"{path.parent.name}/{path.stem}"
 
 
-by_name = pytest.mark.parametrize("path", DETECTORS + SEGMENTERS, ids=name)
+by_name = pytest.mark.parametrize("path", DETECTORS + SEGMENTERS + DECODERS, ids=name)
 
 
 def build(cfg):
@@ -38,7 +45,10 @@ def build(cfg):
 def shrink(cfg):
     """The same wiring with few proposals: a step in a second."""
     cfg.model.backbone.drop_path_rate = 0.0  # it would skip blocks of this one step
-    if cfg.default_scope == "mmdet":
+    if "cluenet_mm.Cluster" in str(cfg.model):
+        head = cfg.model.get("bbox_head") or cfg.model.decode_head
+        head.criterion = {"num_points": 512}
+    elif cfg.default_scope == "mmdet":
         cfg.model.train_cfg.rpn_proposal.max_per_img = 40
         cfg.model.train_cfg.rcnn.sampler.num = 32
         cfg.model.test_cfg.rpn.max_per_img = 40
@@ -64,6 +74,8 @@ def detection_batch():
             labels=torch.tensor([1, 7]),
             masks=BitmapMasks(masks, height, width),
         )
+        labels = torch.full((1, height, width), 10)  # stuff, of 10 things or of 80
+        sample.gt_sem_seg = PixelData(sem_seg=labels)
         samples.append(sample)
     return samples
 
@@ -106,9 +118,13 @@ def test_a_dense_model_trains_one_step_and_predicts(path):
     assert [n for n, p in trained.items() if p.grad is None] == []
     one = {key: value[:1] for key, value in small_batch(cfg).items()}
     prediction = model.eval().val_step(one)[0]
-    if cfg.default_scope == "mmdet":
-        masks = prediction.pred_instances.masks
-        assert masks.shape[1:] == SIZES[0]
+    if "pred_panoptic_seg" in prediction:
+        assert prediction.pred_panoptic_seg.sem_seg.shape[1:] == SIZES[0]
+    elif cfg.default_scope == "mmdet":
+        found = prediction.pred_instances
+        assert found.bboxes.shape[1] == 4
+        if cfg.model.get("bbox_head", {}).get("task") != "boxes":
+            assert found.masks.shape[1:] == SIZES[0]
     else:
         assert prediction.pred_sem_seg.data.shape[1:] == SIZES[0]
         classes = cfg.model.decode_head.num_classes

@@ -1,0 +1,127 @@
+"""The universal decoder in mmseg: semantic segmentation."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModule
+from mmengine.structures import InstanceData
+from mmseg.structures import SegDataSample
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..registry import MODELS
+from .criterion import ClusterCriterion
+from .decoder import ClusterDecoder, Prediction
+
+
+@MODELS.register_module()
+class ClusterSegHead(BaseModule):
+    """The universal decoder as a decode head of mmseg.
+
+    Every centre is a learned one. A class is an object whose mask is all of its pixels;
+    the score of a class at a pixel is the sum over the centres of class probability
+    times mask probability.
+
+    Args:
+        in_channels: Channels of the pyramid.
+        num_classes: Number of classes.
+        num_centers: Number of centres, at least as many as there are classes in an
+            image.
+        decoder: Further options of :class:`ClusterDecoder`.
+        criterion: Further options of :class:`ClusterCriterion`.
+        ignore_index: Label of pixels that take no part.
+        align_corners: How mmseg resizes the scores.
+        init_cfg: Initialisation config of MMEngine.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        num_centers: int = 100,
+        decoder: dict | None = None,
+        criterion: dict | None = None,
+        ignore_index: int = 255,
+        align_corners: bool = False,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.num_classes = self.out_channels = num_classes
+        self.ignore_index = ignore_index
+        self.align_corners = align_corners
+        self.decoder = ClusterDecoder(
+            in_channels,
+            num_classes,
+            sample_grid=None,
+            num_learned=num_centers,
+            with_box=False,
+            **(decoder or {}),
+        )
+        self.criterion = ClusterCriterion(
+            num_classes,
+            num_classes,
+            0,
+            num_centers,
+            with_box=False,
+            with_mask=True,
+            **(criterion or {}),
+        )
+
+    def forward(
+        self, maps: Sequence[Tensor], metas: Sequence[dict] | None = None
+    ) -> list[Prediction]:
+        """Predictions of all layers; the metas tell what is padding."""
+        return self.decoder(maps, _sizes(metas))
+
+    def loss(
+        self,
+        maps: Sequence[Tensor],
+        data_samples: Sequence[SegDataSample],
+        train_cfg: dict | None,
+    ) -> dict[str, Tensor]:
+        """Losses of all layers."""
+        objects = [self._objects(sample) for sample in data_samples]
+        metas = [sample.metainfo for sample in data_samples]
+        return self.criterion(self(maps, metas), objects)
+
+    def predict(
+        self, maps: Sequence[Tensor], metas: Sequence[dict], test_cfg: dict | None
+    ) -> Tensor:
+        """Scores ``(B, K, H, W)`` of the classes in the size of the batch."""
+        logits, _, masks = self(maps, metas)[-1]
+        masks = F.interpolate(
+            masks, _canvas(metas[0]), mode="bilinear", align_corners=self.align_corners
+        )
+        classes = logits.softmax(dim=-1)[..., :-1]
+        return torch.einsum("blk,blhw->bkhw", classes, masks.sigmoid())
+
+    def _objects(self, sample: SegDataSample) -> InstanceData:
+        labels = sample.gt_sem_seg.data[0]
+        classes = labels.unique()
+        classes = classes[classes != self.ignore_index].long()
+        objects = InstanceData(labels=classes, masks=labels == classes[:, None, None])
+        objects.set_metainfo({"img_shape": tuple(labels.shape)})
+        return objects
+
+
+def _canvas(meta: dict) -> tuple[int, int]:
+    """Rows and columns of the padded batch."""
+    height, width = meta["img_shape"][:2]
+    left, right, top, bottom = meta.get(
+        "img_padding_size", meta.get("padding_size", (0, 0, 0, 0))
+    )
+    return height + top + bottom, width + left + right
+
+
+def _sizes(metas: Sequence[dict] | None) -> list[tuple[float, float]] | None:
+    """Sides of every image over those of the batch; ``None`` without padding."""
+    if metas is None:
+        return None
+    sizes = [
+        tuple(
+            side / whole
+            for side, whole in zip(meta["img_shape"][:2], _canvas(meta), strict=True)
+        )
+        for meta in metas
+    ]
+    return None if all(size == (1, 1) for size in sizes) else sizes

@@ -1,0 +1,150 @@
+"""Matching and losses of the universal decoder."""
+
+import pytest
+import torch
+from mmengine.structures import InstanceData
+
+from cluenet_mm.decoders import ClusterCriterion, Prediction
+
+SHAPE = (32, 48)
+
+
+def criterion(**options):
+    settings = {
+        "num_classes": 4,
+        "num_things": 3,
+        "num_sampled": 6,
+        "num_centers": 8,
+        "with_box": True,
+        "with_mask": True,
+        "num_points": 256,
+        **options,
+    }
+    return ClusterCriterion(**settings)
+
+
+def truth(labels, boxes):
+    masks = torch.zeros(len(labels), *SHAPE)
+    for mask, (left, top, right, bottom) in zip(masks, boxes, strict=True):
+        mask[top:bottom, left:right] = 1
+    data = InstanceData(
+        labels=torch.tensor(labels, dtype=torch.int64),
+        bboxes=torch.tensor(boxes).float().view(-1, 4),
+        masks=masks,
+    )
+    data.set_metainfo({"img_shape": SHAPE})
+    return data
+
+
+# Two things, and stuff that fills the right half.
+SCENE = ([0, 2, 3], [[4, 4, 16, 12], [8, 16, 20, 28], [24, 0, 48, 32]])
+
+
+def noise(batch=1):
+    torch.manual_seed(0)
+    return Prediction(
+        torch.randn(batch, 8, 5).requires_grad_(),
+        torch.rand(batch, 8, 4).requires_grad_(),
+        torch.randn(batch, 8, 8, 12).requires_grad_(),
+    )
+
+
+def perfect(centers):
+    """The scene, said by these centres; all others say "no object"."""
+    found, (labels, boxes) = noise(), SCENE
+    logits = torch.full((1, 8, 5), -8.0)
+    logits[..., 4] = 8.0
+    fractions, masks = found.boxes.detach().clone(), torch.full((1, 8, *SHAPE), -9.0)
+    for center, label, box in zip(centers, labels, boxes, strict=True):
+        logits[0, center] = -8.0
+        logits[0, center, label] = 8.0
+        left, top, right, bottom = box
+        fractions[0, center] = torch.tensor(
+            [
+                (left + right) / 2 / SHAPE[1],
+                (top + bottom) / 2 / SHAPE[0],
+                (right - left) / SHAPE[1],
+                (bottom - top) / SHAPE[0],
+            ]
+        )
+        masks[0, center, top:bottom, left:right] = 9.0
+    return Prediction(logits, fractions, masks)
+
+
+def test_a_perfect_prediction_is_matched_and_costs_nothing():
+    losses = criterion()([perfect([3, 1, 7])], [truth(*SCENE)])
+    assert set(losses) == {f"loss_{x}" for x in ("cls", "box", "iou", "mask", "dice")}
+    for name in ("loss_cls", "loss_box", "loss_iou"):
+        assert losses[name] < 1e-4, name
+    # Points between two cells are undecided.
+    assert losses["loss_mask"] < 2
+    assert losses["loss_mask"] < criterion()([noise()], [truth(*SCENE)])["loss_mask"]
+    (centers, objects), *_ = criterion().match(perfect([3, 1, 7]), [truth(*SCENE)])
+    pairs = dict(zip(objects.tolist(), centers.tolist(), strict=True))
+    assert pairs == {0: 3, 1: 1, 2: 7}
+
+
+def test_sampled_centres_are_for_things_and_learned_ones_for_stuff():
+    # A sampled centre says the stuff, learned ones the things: no match.
+    (centers, objects), *_ = criterion().match(perfect([6, 7, 0]), [truth(*SCENE)])
+    for center, thing in zip(centers.tolist(), objects.tolist(), strict=True):
+        assert (center < 6) == (SCENE[0][thing] < 3)
+    alone = criterion(num_sampled=0)
+    (centers, objects), *_ = alone.match(perfect([6, 7, 0]), [truth(*SCENE)])
+    pairs = dict(zip(objects.tolist(), centers.tolist(), strict=True))
+    assert pairs == {0: 6, 1: 7, 2: 0}
+
+
+@pytest.mark.parametrize("scenes", [[([], [])], [([], []), SCENE]])
+def test_images_without_objects_train(scenes):
+    found = noise(len(scenes))
+    losses = criterion()([found, found], [truth(*scene) for scene in scenes])
+    assert set(losses) == {
+        f"{prefix}loss_{x}"
+        for prefix in ("", "d0.")
+        for x in ("cls", "box", "iou", "mask", "dice")
+    }
+    sum(losses.values()).backward()
+    for x in found:
+        assert x.grad.isfinite().all()
+    if scenes == [([], [])]:
+        assert losses["loss_box"] == 0
+        assert losses["loss_cls"] > 0
+
+
+def test_more_objects_than_centres():
+    many = ([0] * 9, [[i, i, i + 8, i + 8] for i in range(9)])
+    (centers, objects), *_ = criterion().match(noise(), [truth(*many)])
+    assert sorted(centers.tolist()) == list(range(6))
+    assert len(set(objects.tolist())) == 6
+
+
+def test_weights_of_losses_and_costs_are_options():
+    scene = [truth(*SCENE)]
+    torch.manual_seed(3)
+    once = criterion()([noise()], scene)
+    torch.manual_seed(3)
+    twice = criterion(losses={"box": {"loss_weight": 10.0}})([noise()], scene)
+    torch.testing.assert_close(twice["loss_box"], 2 * once["loss_box"])
+    torch.testing.assert_close(twice["loss_iou"], once["loss_iou"])
+    costs = {name: {"weight": 0.0} for name in ("cls", "iou", "mask", "dice")}
+    (centers, objects), *_ = criterion(costs=costs).match(noise(), scene)
+    boxes, size = noise().boxes[0], torch.tensor([48.0, 32, 48, 32])
+    for group in ((0, 6), (6, 8)):
+        here = [
+            (c, t)
+            for c, t in zip(centers.tolist(), objects.tolist(), strict=True)
+            if group[0] <= c < group[1]
+        ]
+        if len(here) == 1:  # the nearest of them all
+            center, thing = here[0]
+            left, top, right, bottom = scene[0].bboxes[thing]
+            middle = (left + right) / 2, (top + bottom) / 2
+            target = torch.stack([*middle, right - left, bottom - top]) / size
+            distances = (boxes[slice(*group)] - target).abs().sum(1)
+            assert center == distances.argmin() + group[0]
+
+
+def test_an_unknown_term_is_an_error():
+    with pytest.raises(ValueError, match=r"costs has no \['giou'\]"):
+        criterion(costs={"giou": {"weight": 1.0}})
