@@ -4,6 +4,8 @@ Registered under the scope ``cluenet_mm``; ``cli`` and ``distributed`` serve the
 scripts in ``tools/`` and are imported by them.
 """
 
+from importlib.util import find_spec
+
 from .cluster_hook import ClusterVisualizationHook
 from .draw import DrawPredictionsHook
 from .model import build_model
@@ -27,3 +29,8 @@ __all__ = [
     "StrictLoadHook",
     "build_model",
 ]
+
+if find_spec("mmpretrain"):
+    from .tensor_preprocessor import TensorDataPreprocessor
+
+    __all__ += ["TensorDataPreprocessor"]

@@ -1,0 +1,64 @@
+"""Labelled images in memory that are handed out a whole batch at a time."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..registry import DATASETS
+
+
+@DATASETS.register_module()
+class TensorImages(Dataset):
+    """Images of one size in memory: a batch is one indexing operation.
+
+    PyTorch's loader asks ``__getitems__`` for all samples of a batch at once. Nothing
+    is decoded, transformed or packed image by image, so that one process feeds a GPU;
+    augmentation and normalisation are left to
+    :class:`cluenet_mm.engine.TensorDataPreprocessor`. The loader's config needs
+    ``collate_fn=dict(type="torch.utils.data.default_convert")``, which leaves the
+    batch as it is.
+
+    Args:
+        path: File of NumPy's ``.npz`` format with ``images`` (uint8, N x 3 x H x W,
+            RGB), ``labels`` (int64, N) and ``classes`` (text), as
+            :func:`cluenet_mm.datasets.cifar100.prepare` writes it.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged or holds something else.
+    """
+
+    def __init__(self, path: str) -> None:
+        try:
+            with np.load(path) as arrays:
+                images, labels = arrays["images"], arrays["labels"]
+                classes = tuple(map(str, arrays["classes"]))
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"images {path} do not exist; tools/reproduce/cifar100.py makes them"
+            ) from None
+        except (BadZipFile, EOFError, KeyError, OSError, ValueError) as error:
+            raise ValueError(
+                f"images {path} cannot be read ({error}); remove {Path(path).parent} "
+                "and have it made again"
+            ) from error
+        self.images = torch.from_numpy(images)
+        self.labels = torch.from_numpy(labels)
+        self.metainfo = {"classes": classes}
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """One image (3 x H x W, uint8) and its label (a scalar)."""
+        return {"inputs": self.images[index], "labels": self.labels[index]}
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """A batch: ``inputs`` (B x 3 x H x W, uint8) and ``labels`` (B)."""
+        chosen = torch.as_tensor(indices)
+        return {"inputs": self.images[chosen], "labels": self.labels[chosen]}
