@@ -49,15 +49,15 @@ BOX_TERMS, MASK_TERMS = ("box", "iou"), ("mask", "dice")
 class ClusterCriterion(nn.Module):
     """Hungarian matching of centres with objects, and mmdet's losses.
 
-    Sampled centres are matched with things, learned ones with stuff; where there is
-    only one kind of centres, with everything. The cost of a match has the terms and
-    weights of the losses. Masks are compared at random points, as in Mask2Former.
+    Sampled centres are matched with things, by Hungarian matching whose cost has the
+    terms and weights of the losses. A learned centre stands for one class of stuff, and
+    there is nothing to match: it is that class, or no object. Masks are compared at
+    random points, as in Mask2Former.
 
     Args:
         num_classes: Classes ``K``; things stand in front of stuff.
-        num_things: How many of them are things.
-        num_sampled: How many of the centres are sampled; they stand in front.
-        num_centers: All centres.
+        num_sampled: Number of sampled centres; they stand in front.
+        num_learned: Number of learned centres, one for each of the last classes.
         with_box: Whether boxes are predicted.
         with_mask: Whether masks are predicted.
         num_points: Points at which two masks are compared.
@@ -73,9 +73,8 @@ class ClusterCriterion(nn.Module):
     def __init__(
         self,
         num_classes: int,
-        num_things: int,
         num_sampled: int,
-        num_centers: int,
+        num_learned: int,
         with_box: bool,
         with_mask: bool,
         num_points: int = 12544,
@@ -86,17 +85,8 @@ class ClusterCriterion(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.num_points = num_points
-        # Ranges of centres, and of the classes that they may be matched with.
-        everything = (0, num_centers), (0, num_classes)
-        groups = (
-            [
-                ((0, num_sampled), (0, num_things)),
-                ((num_sampled, num_centers), (num_things, num_classes)),
-            ]
-            if 0 < num_sampled < num_centers
-            else [everything]
-        )
-        self.groups = groups
+        self.num_things = num_classes - num_learned
+        self.num_sampled = num_sampled
         terms = ["cls", *with_box * BOX_TERMS, *with_mask * MASK_TERMS]
         self.with_box, self.with_mask = with_box, with_mask
         self.losses = nn.ModuleDict()
@@ -142,39 +132,35 @@ class ClusterCriterion(nn.Module):
         """Centres and objects that belong together: two index tensors an image."""
         pairs = []
         for i, found in enumerate(objects):
-            guess = self._guess(prediction, i, found)
-            target = self._points(found)
-            if self.with_mask:
-                points = torch.rand(1, self.num_points, 2, device=guess.scores.device)
-                for data in (guess, target):
-                    data.masks = _at(data.masks, points.expand(len(data), -1, -1))
-            parts = []
-            for (first, last), (lowest, end) in self.groups:
-                inside = (found.labels >= lowest) & (found.labels < end)
-                inside = inside.nonzero().squeeze(1)
-                result = self.assigner.assign(
-                    guess[first:last], target[inside], img_meta=found.metainfo
-                ).gt_inds
-                centers = (result > 0).nonzero().squeeze(1)
-                parts.append((centers + first, inside[result[centers] - 1]))
-            pairs.append(tuple(torch.cat(part) for part in zip(*parts, strict=True)))
+            stuff = (found.labels >= self.num_things).nonzero().squeeze(1)
+            centers = found.labels[stuff] - self.num_things + self.num_sampled
+            if self.num_sampled:
+                things = (found.labels < self.num_things).nonzero().squeeze(1)
+                sampled, order = self._match_things(prediction, i, found[things])
+                centers = torch.cat([sampled, centers])
+                stuff = torch.cat([things[order], stuff])
+            pairs.append((centers, stuff))
         return pairs
 
-    def _guess(self, prediction: Prediction, i: int, found: InstanceData):
-        guess = InstanceData(scores=prediction.logits[i])
+    def _match_things(
+        self, prediction: Prediction, i: int, things: InstanceData
+    ) -> tuple[Tensor, Tensor]:
+        """Sampled centres of image ``i``, and the things that they are matched with."""
+        guess = InstanceData(scores=prediction.logits[i, : self.num_sampled])
+        target = InstanceData(labels=things.labels)
         if self.with_box:
-            guess.bboxes = pixels_of(prediction.boxes[i], found.img_shape)
+            boxes = prediction.boxes[i, : self.num_sampled]
+            guess.bboxes = pixels_of(boxes, things.img_shape)
+            target.bboxes = things.bboxes
         if self.with_mask:
-            guess.masks = prediction.masks[i]
-        return guess
-
-    def _points(self, found: InstanceData) -> InstanceData:
-        target = InstanceData(labels=found.labels)
-        if self.with_box:
-            target.bboxes = found.bboxes
-        if self.with_mask:
-            target.masks = found.masks.float()
-        return target
+            points = torch.rand(1, self.num_points, 2, device=guess.scores.device)
+            masks = prediction.masks[i, : self.num_sampled]
+            guess.masks = _at(masks, points.expand(len(masks), -1, -1))
+            masks = things.masks.float()
+            target.masks = _at(masks, points.expand(len(masks), -1, -1))
+        result = self.assigner.assign(guess, target, img_meta=things.metainfo).gt_inds
+        centers = (result > 0).nonzero().squeeze(1)
+        return centers, result[centers] - 1
 
     def _losses(
         self, prediction: Prediction, objects: Sequence[InstanceData]

@@ -11,7 +11,8 @@ what we chose:
 * *Adaptive sampling* of things: the maps that are clustered are pooled to a grid over
   the image without its padding, averaged over the levels, and go through an FFN. A
   centre knows its cell: box predictions start there, and so does its position.
-* *Learned embeddings* of stuff and semantic classes, with learned positions.
+* *Learned embeddings* of stuff and semantic classes, one a class, with learned
+  positions. A centre that is one class needs no matching.
 * *A layer* is clustering, attention among the centres, FFN, each with a residual and a
   LayerNorm behind it, as usual in decoders of queries.
 * *Prediction* after the initialisation and after every layer, by the same heads; all

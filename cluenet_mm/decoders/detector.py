@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+import torch
 from mmdet.models.detectors import SingleStageDetector
 from mmdet.models.seg_heads import MaskFormerFusionHead
 from mmdet.models.utils import preprocess_panoptic_gt
 from mmdet.structures import DetDataSample
+from mmdet.structures.mask import mask2bbox
 from mmengine.model import BaseModule
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
@@ -23,8 +25,9 @@ class ClusterHead(BaseModule):
     """The universal decoder as a head of mmdet.
 
     Args:
-        task: ``"boxes"``, ``"instances"`` (masks, and boxes by the box head) or
-            ``"panoptic"`` (masks of things and stuff).
+        task: ``"boxes"``, ``"instances"`` (with masks) or ``"panoptic"`` (masks of
+            things and stuff; the boxes help to match centres with objects, and are not
+            among the results).
         in_channels: Channels of the pyramid.
         num_things: Classes of things, which stand in front.
         num_stuff: Classes of stuff; only for ``"panoptic"``.
@@ -62,22 +65,21 @@ class ClusterHead(BaseModule):
         self.num_things = num_things
         self.num_classes = num_things + num_stuff
         self.test_cfg = {"max_per_img": 100, **(test_cfg or {})}
-        self.with_box, self.with_mask = task != "panoptic", task != "boxes"
+        self.with_mask = task != "boxes"
         self.decoder = ClusterDecoder(
             in_channels,
             self.num_classes,
             sample_grid=sample_grid,
             num_learned=num_stuff,
-            with_box=self.with_box,
+            with_box=True,
             with_mask=self.with_mask,
             **(decoder or {}),
         )
         self.criterion = ClusterCriterion(
             self.num_classes,
-            num_things,
             self.decoder.num_sampled,
-            self.decoder.num_sampled + num_stuff,
-            self.with_box,
+            num_stuff,
+            True,
             self.with_mask,
             **(criterion or {}),
         )
@@ -124,19 +126,18 @@ class ClusterHead(BaseModule):
 
     def _objects(self, sample: DetDataSample) -> InstanceData:
         truth = sample.gt_instances
-        objects = InstanceData(labels=truth.labels)
-        if self.with_box:
-            boxes = truth.bboxes
-            objects.bboxes = getattr(boxes, "tensor", boxes)
+        labels, boxes = truth.labels, truth.bboxes
+        boxes = getattr(boxes, "tensor", boxes)
+        objects = InstanceData(labels=labels, bboxes=boxes)
         if self.with_mask:
             semantic = sample.gt_sem_seg.sem_seg if self.task == "panoptic" else None
             stuff = self.num_classes - self.num_things
             labels, masks = preprocess_panoptic_gt(
-                truth.labels, truth.masks, semantic, self.num_things, stuff
+                labels, truth.masks, semantic, self.num_things, stuff
             )
-            objects = InstanceData(labels=labels, masks=masks)
-            if self.with_box:
-                objects.bboxes = getattr(truth.bboxes, "tensor", truth.bboxes)
+            # Stuff has boxes as well: those around its pixels.
+            boxes = torch.cat([boxes, mask2bbox(masks[len(boxes) :].bool())])
+            objects = InstanceData(labels=labels, bboxes=boxes, masks=masks)
         objects.set_metainfo({"img_shape": sample.img_shape})
         return objects
 

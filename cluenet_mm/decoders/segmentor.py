@@ -18,15 +18,13 @@ from .decoder import ClusterDecoder, Prediction
 class ClusterSegHead(BaseModule):
     """The universal decoder as a decode head of mmseg.
 
-    Every centre is a learned one. A class is an object whose mask is all of its pixels;
-    the score of a class at a pixel is the sum over the centres of class probability
-    times mask probability.
+    A learned centre for each class: it says whether the class is there, and where. The
+    score of a class at a pixel is the sum over the centres of class probability times
+    mask probability.
 
     Args:
         in_channels: Channels of the pyramid.
         num_classes: Number of classes.
-        num_centers: Number of centres, at least as many as there are classes in an
-            image.
         decoder: Further options of :class:`ClusterDecoder`.
         criterion: Further options of :class:`ClusterCriterion`.
         ignore_index: Label of pixels that take no part.
@@ -38,7 +36,6 @@ class ClusterSegHead(BaseModule):
         self,
         in_channels: int,
         num_classes: int,
-        num_centers: int = 100,
         decoder: dict | None = None,
         criterion: dict | None = None,
         ignore_index: int = 255,
@@ -53,15 +50,14 @@ class ClusterSegHead(BaseModule):
             in_channels,
             num_classes,
             sample_grid=None,
-            num_learned=num_centers,
+            num_learned=num_classes,
             with_box=False,
             **(decoder or {}),
         )
         self.criterion = ClusterCriterion(
             num_classes,
-            num_classes,
             0,
-            num_centers,
+            num_classes,
             with_box=False,
             with_mask=True,
             **(criterion or {}),

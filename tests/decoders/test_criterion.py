@@ -1,5 +1,7 @@
 """Matching and losses of the universal decoder."""
 
+import itertools
+
 import pytest
 import torch
 from mmengine.structures import InstanceData
@@ -12,9 +14,8 @@ SHAPE = (32, 48)
 def criterion(**options):
     settings = {
         "num_classes": 4,
-        "num_things": 3,
         "num_sampled": 6,
-        "num_centers": 8,
+        "num_learned": 1,
         "with_box": True,
         "with_mask": True,
         "num_points": 256,
@@ -43,18 +44,18 @@ SCENE = ([0, 2, 3], [[4, 4, 16, 12], [8, 16, 20, 28], [24, 0, 48, 32]])
 def noise(batch=1):
     torch.manual_seed(0)
     return Prediction(
-        torch.randn(batch, 8, 5).requires_grad_(),
-        torch.rand(batch, 8, 4).requires_grad_(),
-        torch.randn(batch, 8, 8, 12).requires_grad_(),
+        torch.randn(batch, 7, 5).requires_grad_(),
+        torch.rand(batch, 7, 4).requires_grad_(),
+        torch.randn(batch, 7, 8, 12).requires_grad_(),
     )
 
 
 def perfect(centers):
     """The scene, said by these centres; all others say "no object"."""
     found, (labels, boxes) = noise(), SCENE
-    logits = torch.full((1, 8, 5), -8.0)
+    logits = torch.full((1, 7, 5), -8.0)
     logits[..., 4] = 8.0
-    fractions, masks = found.boxes.detach().clone(), torch.full((1, 8, *SHAPE), -9.0)
+    fractions, masks = found.boxes.detach().clone(), torch.full((1, 7, *SHAPE), -9.0)
     for center, label, box in zip(centers, labels, boxes, strict=True):
         logits[0, center] = -8.0
         logits[0, center, label] = 8.0
@@ -72,27 +73,31 @@ def perfect(centers):
 
 
 def test_a_perfect_prediction_is_matched_and_costs_nothing():
-    losses = criterion()([perfect([3, 1, 7])], [truth(*SCENE)])
+    losses = criterion()([perfect([3, 1, 6])], [truth(*SCENE)])
     assert set(losses) == {f"loss_{x}" for x in ("cls", "box", "iou", "mask", "dice")}
     for name in ("loss_cls", "loss_box", "loss_iou"):
         assert losses[name] < 1e-4, name
     # Points between two cells are undecided.
     assert losses["loss_mask"] < 2
     assert losses["loss_mask"] < criterion()([noise()], [truth(*SCENE)])["loss_mask"]
-    (centers, objects), *_ = criterion().match(perfect([3, 1, 7]), [truth(*SCENE)])
+    (centers, objects), *_ = criterion().match(perfect([3, 1, 6]), [truth(*SCENE)])
     pairs = dict(zip(objects.tolist(), centers.tolist(), strict=True))
-    assert pairs == {0: 3, 1: 1, 2: 7}
+    assert pairs == {0: 3, 1: 1, 2: 6}
 
 
-def test_sampled_centres_are_for_things_and_learned_ones_for_stuff():
-    # A sampled centre says the stuff, learned ones the things: no match.
-    (centers, objects), *_ = criterion().match(perfect([6, 7, 0]), [truth(*SCENE)])
-    for center, thing in zip(centers.tolist(), objects.tolist(), strict=True):
-        assert (center < 6) == (SCENE[0][thing] < 3)
-    alone = criterion(num_sampled=0)
-    (centers, objects), *_ = alone.match(perfect([6, 7, 0]), [truth(*SCENE)])
+def test_sampled_centres_are_for_things_and_a_learned_one_is_its_class():
+    # A sampled centre says the stuff, and the learned one a thing: no match.
+    (centers, objects), *_ = criterion().match(perfect([6, 2, 0]), [truth(*SCENE)])
     pairs = dict(zip(objects.tolist(), centers.tolist(), strict=True))
-    assert pairs == {0: 6, 1: 7, 2: 0}
+    assert pairs[2] == 6
+    assert pairs[1] == 2
+    assert pairs[0] < 6
+
+
+def test_learned_centres_alone_are_the_classes_in_order():
+    alone = criterion(num_sampled=0, num_learned=4, with_box=False)
+    (centers, objects), *_ = alone.match(noise(), [truth(*SCENE)])
+    assert [SCENE[0][i] for i in objects] == centers.tolist() == [0, 2, 3]
 
 
 @pytest.mark.parametrize("scenes", [[([], [])], [([], []), SCENE]])
@@ -129,20 +134,16 @@ def test_weights_of_losses_and_costs_are_options():
     torch.testing.assert_close(twice["loss_iou"], once["loss_iou"])
     costs = {name: {"weight": 0.0} for name in ("cls", "iou", "mask", "dice")}
     (centers, objects), *_ = criterion(costs=costs).match(noise(), scene)
-    boxes, size = noise().boxes[0], torch.tensor([48.0, 32, 48, 32])
-    for group in ((0, 6), (6, 8)):
-        here = [
-            (c, t)
-            for c, t in zip(centers.tolist(), objects.tolist(), strict=True)
-            if group[0] <= c < group[1]
-        ]
-        if len(here) == 1:  # the nearest of them all
-            center, thing = here[0]
-            left, top, right, bottom = scene[0].bboxes[thing]
-            middle = (left + right) / 2, (top + bottom) / 2
-            target = torch.stack([*middle, right - left, bottom - top]) / size
-            distances = (boxes[slice(*group)] - target).abs().sum(1)
-            assert center == distances.argmin() + group[0]
+    boxes, size = noise().boxes[0, :6], torch.tensor([48.0, 32, 48, 32])
+    left, top, right, bottom = scene[0].bboxes[:2].T
+    middle = (left + right) / 2, (top + bottom) / 2
+    targets = torch.stack([*middle, right - left, bottom - top], dim=1) / size
+    distances = torch.cdist(boxes, targets, p=1)
+    best = min(
+        itertools.permutations(range(6), 2), key=lambda p: distances[p, [0, 1]].sum()
+    )
+    pairs = dict(zip(objects.tolist(), centers.tolist(), strict=True))
+    assert (pairs[0], pairs[1]) == best
 
 
 def test_an_unknown_term_is_an_error():

@@ -192,7 +192,7 @@ def test_the_padding_of_a_batch_is_cut_off_masks():
 
 def test_semantic_objects_are_the_classes_that_are_there():
     sample = batch("semantic_digits", (2, 0))["data_samples"]
-    head = ClusterSegHead(8, 11, 12, decoder={"embed_dims": 8, "num_heads": 2})
+    head = ClusterSegHead(8, 11, decoder={"embed_dims": 8, "num_heads": 2})
     first, second = (head._objects(s) for s in sample)
     assert first.labels.tolist() == [1, 2]
     assert first.masks.sum((1, 2)).tolist() == [35 * 25, 35 * 25]

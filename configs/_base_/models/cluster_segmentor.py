@@ -17,7 +17,6 @@ model = dict(
     decode_head=dict(
         type="cluenet_mm.ClusterSegHead",
         in_channels=width,
-        num_centers=100,
         decoder=dict(num_maps=4, embed_dims=256, num_layers=6),
     ),
     train_cfg=dict(),

@@ -26,7 +26,6 @@ model = dict(
     decode_head=dict(
         in_channels=width,
         num_classes=11,
-        num_centers=22,
         decoder=dict(
             num_maps=3, embed_dims=width, num_layers=3, num_heads=4, hidden_dims=256
         ),
