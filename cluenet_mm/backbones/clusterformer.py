@@ -103,7 +103,7 @@ class RecurrentMixer(nn.Module):
         values = split_heads(values, self.num_heads)  # (B * regions, G, N, D)
 
         initial = merge_heads(initial)  # (B * regions, L, C)
-        members = folds.members(len(values))
+        members = folds.members(values.size(0))
         centers = initial + self.clustering(initial, keys, values, members)
         out = dispatch_by_similarity(split_heads(centers, self.num_heads), values)
         out = folds.unfold(merge_heads(out).unflatten(1, folds.region))

@@ -105,7 +105,7 @@ class RegionMixer(nn.Module):
         index, similarity = self.assignment(unit(features), centers)
         index = folds.without_repeats(index, self.proposal_grid)
         centers = self.aggregate(
-            values, index, similarity, own, folds.members(len(index)), self.impl
+            values, index, similarity, own, folds.members(index.size(0)), self.impl
         )
         out = dispatch_project(
             centers, index, similarity, self.proj.weight, self.proj.bias, impl=self.impl

@@ -47,6 +47,18 @@ class Prediction(NamedTuple):
     masks: Tensor | None
 
 
+class PointNorm(nn.LayerNorm):
+    """LayerNorm over the channels of every point of a map ``(B, C, h, w)``.
+
+    The maps of a pyramid have no fixed scale, and iterations amplify it: without this
+    the gradient explodes on photographs. Padding has no influence on other points.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise a map."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 class ClusterDecoder(BaseModule):
     """Centres over multi-scale features, and heads for class, box and mask.
 
@@ -107,7 +119,8 @@ class ClusterDecoder(BaseModule):
             embed_dims // 2, normalize=True, offset=-0.5
         )
         self.inputs = nn.ModuleList(
-            nn.Conv2d(in_channels, embed_dims, 1) for _ in range(num_levels)
+            nn.Sequential(nn.Conv2d(in_channels, embed_dims, 1), PointNorm(embed_dims))
+            for _ in range(num_levels)
         )
         self.levels = nn.Parameter(torch.zeros(num_levels, embed_dims))
         if self.num_sampled:

@@ -66,7 +66,7 @@ class ClusterPool(nn.Module):
         index, _ = self.assignment(features.flatten(1, 2).unsqueeze(1), centers)
         index = folds.without_repeats(index, pooled.region)
         values = values.flatten(1, 2).unsqueeze(1)
-        weights = folds.members(len(index))
+        weights = folds.members(index.size(0))
         impl = self.assignment.impl
         out = hard_aggregate(values, index, own, weights, impl=impl)
         out = pooled.unfold(out.squeeze(1).unflatten(1, pooled.region))

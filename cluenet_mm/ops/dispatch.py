@@ -84,7 +84,11 @@ def dispatch_project(
     messages = centers @ projection.unflatten(1, (heads, -1)).permute(1, 2, 0)
     weights = weights.to(messages.dtype).transpose(1, 2).reshape(-1, heads)
     rows = _rows(index, num_centers).view(-1, heads)  # (B * N, G)
-    out = _WeightedSum.apply(messages.flatten(0, 2), rows, weights)
+    table = messages.flatten(0, 2)
+    if torch.onnx.is_in_onnx_export():  # which has no sums of bags
+        out = (weights.unsqueeze(1) @ table[rows]).squeeze(1)
+    else:
+        out = _WeightedSum.apply(table, rows, weights)
     return (out + bias.to(out.dtype)).view(batch, -1, len(bias))
 
 

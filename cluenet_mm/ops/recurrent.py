@@ -47,7 +47,8 @@ def em_step(
         scale: Factor of the dot products, the inverse of a temperature.
         members: ``(B, 1 or G, N)`` of zeros and ones; points with zero, such as
             padding, give no mass to any centre. No gradient.
-        impl: ``"naive"`` keeps the table of shares, anything else makes it in tiles.
+        impl: ``"naive"`` keeps the table of shares, as every graph for ONNX does;
+            anything else makes it in tiles.
         tile_bytes: Upper bound of one tile; ``None`` takes the default of the device.
 
     Returns:
@@ -62,7 +63,7 @@ def em_step(
     dtype = torch.promote_types(queries.dtype, torch.float32)
     with _without_autocast(queries.device.type):
         inputs = (queries.to(dtype) * scale, keys.to(dtype), values.to(dtype))
-        if impl == "naive":
+        if impl == "naive" or torch.onnx.is_in_onnx_export():
             shares = _shares(*inputs[:2], members)
             mass = shares.sum(dim=-2).unsqueeze(-1)  # (B, G, L, 1)
             total = shares.transpose(-2, -1) @ inputs[2]

@@ -147,3 +147,14 @@ def test_impossible_options_are_errors(options, reason):
 def test_a_wrong_number_of_maps_is_an_error():
     with pytest.raises(ValueError, match="built for 3 maps and got 2"):
         build()(pyramid()[:2])
+
+
+def test_the_scale_of_the_features_does_not_matter():
+    norms = []
+    for scale in (1.0, 100.0):
+        model = build(with_mask=False).train()
+        logits = model([scale * x for x in pyramid()])[-1].logits
+        logits.square().sum().backward()
+        layers = [p.grad for p in model.layers.parameters()]
+        norms.append(torch.stack([grad.norm() for grad in layers]).norm())
+    assert norms[1] < 3 * norms[0]

@@ -49,7 +49,8 @@ def nearest(
         points: ``(B, G, N, D)``, floating point. Their length does not matter.
         centers: ``(B, G, M, D)``, same dtype.
         impl: One of ``IMPLEMENTATIONS``. ``"auto"`` takes ``triton`` on CUDA where it
-            is installed and knows the dtype, else ``chunked``.
+            is installed and knows the dtype, else ``chunked``; ``naive`` where
+            ``torch.onnx`` writes the graph down.
         tile_bytes: Upper bound of one tile of the table that ``chunked`` makes;
             ``None`` takes the default of the device.
 
@@ -152,6 +153,8 @@ def _resolve(points: Tensor, centers: Tensor, impl: str) -> str:
     if centers.size(2) == 0:
         raise ValueError("there must be at least one center")
     if impl == "auto":
+        if torch.onnx.is_in_onnx_export():
+            return "naive"  # the sizes of tiles would become part of the graph
         fits = points.is_cuda and points.dtype in _TRITON_DTYPES and _HAS_TRITON
         return "triton" if fits else "chunked"
     if impl == "triton":

@@ -1,0 +1,304 @@
+"""Models as ONNX files, compared with PyTorch before they are kept."""
+
+import json
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from torch import Tensor, nn
+
+from ..analysis.models import image_shape
+from ..checkpoint import load_checkpoint
+from ..engine.model import build_model
+from ..files import replacing
+from .graphs import GRAPHS, ExportError, Graph
+from .symbolics import OPSET, project_symbolics
+
+__all__ = ["ExportError", "Exported", "export_onnx"]
+
+PACKAGES = ("onnx", "onnxruntime")
+# Largest distance to PyTorch's output, relative to its length, at which a file is
+# kept. Rounding stays far below; points that change their cluster may come near.
+TOLERANCE = 1e-2
+# Images and sides that a graph with open sizes is traced with: at every usual stride
+# one of the sides divides into no even number of regions, so that the way of maps that
+# have to be padded becomes the graph. It serves those that divide as well.
+TRACED = (2, 197, 193)
+
+
+class Exported(NamedTuple):
+    """What was written.
+
+    Attributes:
+        path: The file.
+        outputs: Names of its outputs.
+        metadata: What the file says of itself.
+        distance: Largest distance of an output to PyTorch's, relative to its length.
+    """
+
+    path: Path
+    outputs: list[str]
+    metadata: dict[str, str]
+    distance: float
+
+
+def export_onnx(
+    cfg: Config,
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    size: tuple[int, int] | None = None,
+    batch_size: int = 1,
+    dynamic: bool = False,
+) -> Exported:
+    """Export the model of a config.
+
+    The input ``image`` is a batch ``(N, 3, H, W)`` of float images, normalised: as in
+    MMDeploy, the graph begins behind the data preprocessor. Its mean, deviation and
+    channel order are in the metadata of the file, with all else that a user needs. The
+    outputs are those of the task in :mod:`.graphs`.
+
+    Args:
+        cfg: Config; its ``default_scope`` is the task.
+        checkpoint: Weights of exactly that model.
+        out: File to write, ``*.onnx``; an old one stays as it is if anything fails.
+        size: Height and width of the images; by default those that the config tests
+            with.
+        batch_size: Images in a batch.
+        dynamic: Leave batch, height and width open. The file is then compared with
+            PyTorch at ``size`` and at another one.
+
+    Raises:
+        ExportError: The request cannot be met.
+        FileNotFoundError: There is no such checkpoint.
+        CheckpointError: It cannot be read, or holds other weights.
+        OSError: ``out`` cannot be written.
+    """
+    _check_packages()
+    out = _check_target(Path(out))
+    scope = cfg.get("default_scope")
+    if scope not in GRAPHS:
+        raise ExportError(
+            f"the config's default_scope is {scope!r}; a task to export has one of "
+            + ", ".join(GRAPHS)
+        )
+    shape = (batch_size, *(size or _tested_size(cfg)))
+    if min(shape) < 1:
+        raise ExportError(f"batch size, height and width must be positive, not {shape}")
+    model = build_model(cfg, str(checkpoint))
+    graph = GRAPHS[scope](model).eval()
+    shapes = [shape]
+    if dynamic:
+        shapes.append((batch_size + 1, shape[1] // 2 + 24, shape[2] // 2 + 37))
+    pairs = [_reference(graph, *sides) for sides in shapes]
+    names = graph.output_names(*pairs[0])
+    metadata = {
+        "task": graph.task,
+        "config": "/".join(Path(cfg.filename or "").parts[-2:]),
+        "opset": str(OPSET),
+        "input_size": json.dumps(
+            ["N", 3, "H", "W"] if dynamic else [batch_size, 3, *shape[1:]]
+        ),
+        **_preprocessing(cfg, model),
+        "classes": json.dumps(_classes(load_checkpoint(str(checkpoint)))),
+    }
+    with replacing(out) as temporary:
+        try:
+            _write(graph, temporary, names, pairs[0][0], dynamic)
+            _describe(temporary, metadata)
+            distance = _distance(temporary, names, pairs)
+        except _UnfitError as error:
+            raise ExportError(_complaint(str(error), dynamic)) from error
+    return Exported(out, names, metadata, distance)
+
+
+class _UnfitError(Exception):
+    """A graph that cannot be made or run, or computes something else."""
+
+
+def _complaint(fault: str, dynamic: bool) -> str:
+    if dynamic:
+        return (
+            f"this model cannot have dynamic sizes: {fault}; leave --dynamic out and "
+            "export one file per size"
+        )
+    return f"this model cannot be exported: {fault}; run it with PyTorch"
+
+
+def _check_packages() -> None:
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise ExportError(
+            f"the package {' and the package '.join(missing)} is missing: `make env` "
+            f"installs what an export needs, or: pip install {' '.join(missing)}"
+        )
+
+
+def _check_target(out: Path) -> Path:
+    """Refuse early what could not be written in the end."""
+    if out.suffix != ".onnx":
+        raise ExportError(f"{out} does not end in .onnx: give the file to write")
+    if out.is_dir():
+        raise ExportError(f"{out} is a folder: give a file in it")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out.parent).close()
+    except OSError as error:
+        raise ExportError(
+            f"{out} cannot be written ({error.strerror}): give a file in a folder that "
+            "is yours"
+        ) from error
+    return out
+
+
+def _tested_size(cfg: Config) -> tuple[int, int]:
+    """Height and width that the config tests with, padded as its model pads them."""
+    settings = dict(cfg.model.get("data_preprocessor") or {})
+    settings.update(settings.get("test_cfg") or {})
+    divisor = settings.get("pad_size_divisor") or settings.get("size_divisor") or 1
+    height, width = image_shape(cfg)
+    return divisor * -(-height // divisor), divisor * -(-width // divisor)
+
+
+def _reference(
+    graph: Graph, batch: int, height: int, width: int
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """A random batch and what PyTorch makes of it."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(batch, 3, height, width, generator=generator)
+    try:
+        with torch.no_grad():
+            return image, graph(image)
+    except (RuntimeError, ValueError) as error:
+        raise ExportError(
+            f"the model itself fails for images of {height} x {width} pixels "
+            f"({_first_line(error)}): give another size, and leave out --dynamic where "
+            "it serves one alone"
+        ) from error
+
+
+def _write(
+    graph: Graph, path: Path, names: list[str], image: Tensor, dynamic: bool
+) -> None:
+    """Trace a graph and write it down.
+
+    PyTorch's newer exporter would be the better one of the two, if it could leave the
+    sizes of regions open in less than minutes.
+    """
+    axes = None
+    if dynamic:
+        batch, height, width = TRACED
+        image = image.new_zeros(batch, 3, height, width)
+        axes = {name: {0: "N"} for name in names}
+        axes["image"] = {0: "N", 2: "H", 3: "W"}
+        for name in names:
+            axes[name] |= graph.open_axes(name)
+    for module in graph.modules():
+        if isinstance(getattr(module, "impl", None), str):
+            module.impl = "auto"  # which knows what suits a graph
+    with project_symbolics(), warnings.catch_warnings():
+        # Of every size that decides a branch; the comparison with PyTorch follows.
+        warnings.simplefilter("ignore")
+        try:
+            torch.onnx.export(
+                graph,
+                (image,),
+                str(path),
+                input_names=["image"],
+                output_names=names,
+                dynamic_axes=axes,
+                opset_version=OPSET,
+                dynamo=False,
+            )
+        except (
+            torch.onnx.errors.OnnxExporterError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise _UnfitError(_first_line(error)) from error
+
+
+def _describe(path: Path, metadata: Mapping[str, str]) -> None:
+    import onnx
+
+    proto = onnx.load(path)
+    onnx.helper.set_model_props(proto, metadata)
+    onnx.save(proto, path)
+
+
+def _distance(
+    path: Path, names: list[str], pairs: Sequence[tuple[Tensor, tuple[Tensor, ...]]]
+) -> float:
+    """Largest distance of onnxruntime's floating outputs to PyTorch's."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # its errors are raised as well
+    worst, sizes = 0.0, "any size"
+    try:
+        session = onnxruntime.InferenceSession(path, options)
+        for image, outputs in pairs:
+            sizes = "x".join(map(str, image.shape))
+            found = session.run(names, {"image": image.numpy()})
+            for name, ours, theirs in zip(names, outputs, found, strict=True):
+                worst = max(worst, _compare(f"{name} for {sizes}", ours, theirs))
+    except _UnfitError:
+        raise
+    except Exception as error:  # those of onnxruntime have no common base
+        fault = f"onnxruntime fails for {sizes} ({_first_line(error)})"
+        raise _UnfitError(fault) from error
+    return worst
+
+
+def _compare(what: str, ours: Tensor, theirs: np.ndarray) -> float:
+    """Distance of one output; labels have none."""
+    if tuple(ours.shape) != theirs.shape:
+        raise _UnfitError(f"{what} is {theirs.shape}, not {tuple(ours.shape)}")
+    if not ours.is_floating_point():
+        return 0.0
+    length = ours.norm().clamp(min=torch.finfo(ours.dtype).tiny)
+    distance = float((torch.from_numpy(theirs) - ours).norm() / length)
+    if not distance <= TOLERANCE:
+        raise _UnfitError(f"{what} is {distance:.2g} of its length away from PyTorch's")
+    return distance
+
+
+def _preprocessing(cfg: Config, model: nn.Module) -> dict[str, str]:
+    """How an image becomes the input."""
+    preprocessor = model.data_preprocessor
+    found = {}
+    for name, neutral in (("mean", 0.0), ("std", 1.0)):
+        value = getattr(preprocessor, name, None)
+        value = torch.full((3,), neutral) if value is None else value.detach()
+        found[name] = json.dumps(value.flatten().tolist())
+    dataset = cfg.get("test_dataloader", {}).get("dataset", {})
+    while "pipeline" not in dataset and "dataset" in dataset:
+        dataset = dataset["dataset"]
+    steps = [step["type"].split(".")[-1] for step in dataset.get("pipeline", [])]
+    turned = any(
+        getattr(preprocessor, name, False)
+        for name in ("to_rgb", "_channel_conversion", "channel_conversion")
+    )
+    # OpenMMLab reads files as BGR; data sets in memory are RGB here.
+    bgr = "LoadImageFromFile" in steps and not turned
+    return {**found, "channel_order": "bgr" if bgr else "rgb"}
+
+
+def _classes(checkpoint: Mapping) -> list[str]:
+    """Names of the classes that the checkpoint knows."""
+    meta = checkpoint.get("meta") or {}
+    saved = meta.get("dataset_meta") or {}
+    names = saved.get("classes") or saved.get("CLASSES") or meta.get("CLASSES")
+    return [str(name) for name in names or ()]
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]

@@ -1,0 +1,82 @@
+r"""Export a model to ONNX, for onnxruntime and whatever else reads it.
+
+The task is the config's. The input `image` is a batch (N, 3, H, W) of float images,
+normalised; the file's metadata say how (mean, std, channel_order). Its outputs are
+
+  classification   scores (N, classes), a softmax
+  segmentation     logits (N, classes, H, W) and labels (N, H, W)
+  detection        p2, p3, ...: the maps of backbone and neck, without the heads
+
+The file is run in onnxruntime and compared with PyTorch before it takes its name.
+
+Example: export_onnx.py cluenet/cls_cifar100 epoch_105.pth cluenet.onnx --dynamic
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+
+from cluenet_mm.checkpoint import CheckpointError, register_safe_loader
+from cluenet_mm.deploy import export_onnx
+from cluenet_mm.engine.cli import fail, find_config, parse_arguments
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="path or name of a config")
+    parser.add_argument("checkpoint", help="weights of that config")
+    parser.add_argument("out", type=Path, help="file to write, *.onnx")
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="of the images (default: what the config tests with)",
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=1, help="images in a batch (default: 1)"
+    )
+    parser.add_argument(
+        "--dynamic", action="store_true", help="leave batch, height and width open"
+    )
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        default={},
+        metavar="KEY=VALUE",
+        help="override settings of the config",
+    )
+    return parse_arguments(parser)
+
+
+def main() -> int:
+    """Run the command line and return its exit status."""
+    args = parse_args()
+    register_safe_loader()
+    try:
+        cfg = Config.fromfile(find_config(args.config))
+        cfg.merge_from_dict(args.cfg_options)
+        exported = export_onnx(
+            cfg,
+            args.checkpoint,
+            args.out,
+            size=args.size and tuple(args.size),
+            batch_size=args.batch_size,
+            dynamic=args.dynamic,
+        )
+    except (CheckpointError, OSError, ValueError) as error:
+        fail(error)
+    print(f"{exported.path}: {exported.metadata['task']}")
+    print(f"image {exported.metadata['input_size']} -> {', '.join(exported.outputs)}")
+    print(f"distance to PyTorch, relative: {exported.distance:.1e}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
