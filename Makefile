@@ -3,6 +3,7 @@
 
 VENV ?= .venv
 WORK_DIR ?= work_dirs/quickstart
+WORKERS ?= 2
 ARGS ?=
 
 CONFIG := configs/cluenet/cls_digits.py
@@ -17,14 +18,14 @@ unexport PYTHON
 RUN = "$(VENV)/bin/python"
 
 .DEFAULT_GOAL := help
-.PHONY: help env python test quickstart lint doctor clean
+.PHONY: help env python test quickstart lint docs doctor clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
 	@echo
 	@echo "  VENV=$(VENV)  the virtual environment"
 	@echo "  PYTHON=   a Python 3.10, 3.11 or 3.12; found if not given"
-	@echo "  ARGS=     more arguments for pytest"
+	@echo "  WORKERS=$(WORKERS) processes for the tests; ARGS= more arguments for pytest"
 	@echo "  WORK_DIR=$(WORK_DIR)  where quickstart writes"
 
 env: ## set up the tested environment (the other targets do this by themselves)
@@ -36,7 +37,7 @@ python:
 	@echo $(PYTHON)
 
 test: env ## run the test suite
-	$(RUN) -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 quickstart: env ## train CLUENet on the embedded digits, evaluate it, show its clusters
 	$(RUN) tools/train.py $(CONFIG) --work-dir "$(WORK_DIR)" --resume auto
@@ -49,6 +50,9 @@ quickstart: env ## train CLUENet on the embedded digits, evaluate it, show its c
 lint: env ## check style and formatting
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+
+docs: env ## build the pages as a site in build/site
+	$(RUN) -m mkdocs build --strict
 
 doctor: ## show versions, find known faults, name the cures
 	@if [ -x $(RUN) ]; then $(RUN) tools/doctor.py; else $(PYTHON) tools/doctor.py; fi

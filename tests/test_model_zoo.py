@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from mmengine.config import Config
+from modelindex.load_model_index import load
 
 ROOT = Path(__file__).parents[1]
 FAMILIES = sorted(path.parent.name for path in ROOT.glob("configs/*/metafile.yml"))
@@ -38,6 +39,30 @@ def test_a_metafile_describes_its_configs(family):
         assert model["Metadata"]["FLOPs"] == size["published"], model["Name"]
         for result in model.get("Results", ()):  # none of ours is published yet
             assert all("paper)" in metric for metric in result["Metrics"])
+
+
+def test_mim_can_read_the_index():
+    """With the reader that mim has, from the root as in an installed copy."""
+    index = load(str(ROOT / "model-index.yml"))
+    faults = index.check(silent=True)
+    # OpenMMLab names a README from the root, and the reader looks beside the metafile.
+    assert [fault for fault in faults if "Path to README file" not in fault] == []
+    collections = {collection.name for collection in index.collections}
+    assert len(collections) == len(FAMILIES)
+    names = [model.name for model in index.models]
+    assert len(set(names)) == len(names) > len(collections)
+    for model in index.models:
+        assert model.in_collection in collections
+        assert (ROOT / model.config).is_file()
+        assert model.weights is None  # mim would offer them for download
+        for result in model.results or ():
+            assert all(isinstance(value, float) for value in result.metrics.values())
+    assert {model.in_collection for model in index.models} == collections
+    index.build_models_with_collections()
+    assert all(
+        model.full_model.data["Paper"]["URL"].startswith("https://")
+        for model in index.models
+    )
 
 
 def test_every_classifier_is_measured():
