@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .macs import count_macs, total
+from .macs import Part, count_macs, total
 from .measure import Bench, Job, Settings, Worker, WorkerError
 from .models import build_model, check_impl, has_impl, open_config
 
@@ -53,13 +53,14 @@ class Side:
     def label(self) -> str:
         """Backbone, variant and implementation in a few words."""
         backbone = self.cfg.model.backbone
-        words = [backbone.type.split(".")[-1], backbone.get("arch"), self.impl]
-        return " ".join(word for word in words if isinstance(word, str))
+        variant = backbone.get("arch", backbone.get("depth"))
+        words = [backbone.type.split(".")[-1], variant, self.impl]
+        return " ".join(str(word) for word in words if isinstance(word, str | int))
 
-    def macs(self, shape: tuple[int, int]) -> int:
-        """Published MACs of the backbone for one image."""
+    def cost(self, shape: tuple[int, int]) -> Part:
+        """Parameters of the backbone, and its MACs for one image."""
         model = build_model(self.cfg.model.backbone, self.cfg.get("default_scope"))
-        return total(count_macs(model, shape, model)).published
+        return total(count_macs(model, shape, model))
 
     def job(self, settings: Settings, mode: str, shape: tuple[int, int]) -> Job:
         """What a worker has to know."""
@@ -135,7 +136,7 @@ def measure(
         rounds = [[e.ask("round") for e in entries] for _ in range(settings.rounds)]
     for entry, speeds in zip(entries, zip(*rounds, strict=True), strict=True):
         if not entry.failed:
-            _summarise(entry.results, list(speeds), entry.side.macs(shape))
+            _summarise(entry.results, list(speeds), entry.side.cost(shape))
     first, *others = (entry.results for entry in entries)
     for other in others:
         if "error" not in first and "error" not in other:
@@ -143,12 +144,13 @@ def measure(
     return [first, *others], next((m for m in machine if m is not None), {})
 
 
-def _summarise(results: dict, speeds: list[float], macs: int) -> None:
+def _summarise(results: dict, speeds: list[float], cost: Part) -> None:
     results["images_per_second"] = median(speeds)
     results["images_per_second_range"] = [min(speeds), max(speeds)]
     results["rounds"] = speeds
-    results["macs_per_image"] = macs
-    results["macs_per_second"] = macs * results["images_per_second"]
+    results["parameters"] = cost.parameters
+    results["macs_per_image"] = cost.published
+    results["macs_per_second"] = cost.published * results["images_per_second"]
 
 
 def _ratio(case: dict, baseline: dict) -> dict:

@@ -1,12 +1,12 @@
 """What tools/reproduce/cifar100.py trains, and how its results are shown."""
 
-from collections.abc import Iterable
 from statistics import mean, stdev
 from typing import NamedTuple
 
 from mmengine.config import Config
 
 from ..package_data import config_path
+from .markdown import head, row
 
 DATASET = "_base_/datasets/cifar100_tensors.py"
 # What the recipes' own data leave behind at the top of a config.
@@ -140,12 +140,12 @@ def table(results: dict) -> str:
         *("here, top-1", "seeds", "epochs", "device", "hours a run"),
     )
     lines = [PROTOCOLS[results["protocol"]].text, ""]
-    lines += [_row(columns), _row(["---"] * len(columns))]
+    lines += head(columns)
     for name, network in NETWORKS.items():
         runs = [run for run in results["runs"] if run["network"] == name]
         if not runs:
             cells = ["", network.published, "not run", "", "", "", ""]
-            lines.append(_row([network.title, *cells]))
+            lines.append(row([network.title, *cells]))
             continue
         last = [run["metrics"][-1]["accuracy/top1"] for run in runs]
         devices = dict.fromkeys(run["device"] for run in runs)
@@ -153,7 +153,7 @@ def table(results: dict) -> str:
         cells += [_spread(last), ", ".join(str(run["seed"]) for run in runs)]
         cells += [str(runs[0]["epochs"]), ", ".join(devices)]
         cells.append(f"{mean(run['wall_hours'] for run in runs):.2g}")
-        lines.append(_row(cells))
+        lines.append(row(cells))
     return "\n".join(lines) + "\n"
 
 
@@ -162,7 +162,3 @@ def _spread(values: list[float]) -> str:
     if len(values) == 1:
         return f"{values[0]:.2f}"
     return f"{mean(values):.2f} ± {stdev(values):.2f}"
-
-
-def _row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

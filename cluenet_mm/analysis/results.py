@@ -23,3 +23,22 @@ def read_results(path: Path, kind: str = "cases") -> dict:
     except (ValueError, KeyError, TypeError):
         pass
     raise ValueError(f"{path} holds no results with a list of {kind!r}")
+
+
+def by_side(results: dict) -> dict[str, dict[str, dict]]:
+    """Cases of tools/analysis/benchmark.py: of every side, the one of each mode.
+
+    Raises:
+        ValueError: There are none, or more of a side than one image size.
+    """
+    if not results["cases"]:
+        raise ValueError("the results hold no case")
+    sides: dict[str, dict[str, dict]] = {}
+    for case in results["cases"]:
+        side = sides.setdefault(case["label"], {})
+        if side.setdefault(case["mode"], case) is not case:
+            raise ValueError(
+                f"{case['label']} was measured twice with mode {case['mode']}; measure "
+                "one image size and every backbone once"
+            )
+    return sides

@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 import runpy
 import signal
+import subprocess
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 import torch
@@ -127,9 +130,43 @@ def test_the_benchmark_measures_both_sides(tmp_path):
 def test_a_backbone_of_another_library_is_measured():
     side = Side.open("mmpretrain::resnet/resnet18_8xb16_cifar10.py")
     assert side.impl is None
-    assert side.macs((32, 32)) == pytest.approx(0.555e9, rel=0.01)
+    assert side.cost((32, 32)).published == pytest.approx(0.555e9, rel=0.01)
     worker = Worker(Bench, side.job(SETTINGS, "infer", (32, 32)))
     worker.ask("warm_up", 2)
+    assert worker.ask("round") > 0
+    worker.close()
+
+
+def test_every_further_config_is_a_side(tmp_path):
+    resnet = "mmpretrain::resnet/resnet18_8xb16_cifar10.py"
+    run(
+        tmp_path,
+        *("analysis/benchmark.py", CONFIG, "--vs-config", "fec/cls_digits", resnet),
+        *("--shape", 32, 32, "--threads", 1, "--rounds", 2, "--json", "r.json"),
+    )
+    cases = json.loads((tmp_path / "r.json").read_text())["cases"]
+    assert [case["label"].split()[0] for case in cases] == [
+        "CLUENet",
+        "FEC",
+        "ResNet_CIFAR",
+    ]
+    assert cases[2]["label"] == "ResNet_CIFAR 18"
+    first, *others = cases
+    assert "ratio" not in first
+    for case in others:  # both to the first one
+        pairs = zip(case["rounds"], first["rounds"], strict=True)
+        low, high = sorted(speed / base for speed, base in pairs)
+        assert case["ratio"]["images_per_second_range"] == [low, high]
+    parts = count_config(open_config(resnet), (32, 32))
+    head = next(part for part in parts if part.name == "head")
+    assert cases[2]["parameters"] == total(parts).parameters - head.parameters
+
+
+def test_a_backbone_that_refuses_small_maps_is_measured():
+    arch = {"embed_dims": 8, "depths": [1] * 4, "num_heads": [1] * 4}
+    swin = {"type": "SwinTransformer", "arch": arch, "img_size": 224}
+    worker = Worker(Bench, Job(swin, "mmpretrain", None, "infer", (224, 224), SETTINGS))
+    worker.ask("warm_up", 1)
     assert worker.ask("round") > 0
     worker.close()
 
@@ -248,6 +285,127 @@ def test_the_plot_refuses_what_it_cannot_draw(tmp_path, monkeypatch):
     write_results(tmp_path / "r.json", sides=(32,))
     assert "fewer than two" in call("plot_scaling.py", *words, monkeypatch=monkeypatch)
     assert not out.exists()
+
+
+def write_families(path: Path) -> None:
+    sides = [("CLUENet tiny auto", "auto", 1.3), ("ResNet 18", None, 1.8)]
+    cases = [
+        {
+            "label": label,
+            "impl": impl,
+            "mode": mode,
+            "shape": [224, 224],
+            "batch": 8,
+            "peak_memory_mib": 97.2,
+            "images_per_second": speed,
+            "images_per_second_range": [speed - 1, speed + 1],
+            "parameters": 5_650_000,
+            "macs_per_image": gmacs * 1e9,
+            "macs_per_second": gmacs * speed * 1e9,
+        }
+        for mode, speed in (("infer", 40), ("train", 10))
+        for label, impl, gmacs in sides
+    ]
+    kept = ("label", "impl", "mode", "shape", "batch")
+    cases[3] = {**{key: cases[3][key] for key in kept}, "error": "out of memory: 9 | 1"}
+    results = {"device": "a CPU", "threads": 2, "settings": {"rounds": 7}}
+    path.write_text(json.dumps({**results, "versions": {"torch": "2"}, "cases": cases}))
+
+
+def test_families_fill_a_row_each(tmp_path, monkeypatch):
+    write_families(tmp_path / "f.json")
+    page = tmp_path / "page.md"
+    for picture in ("", " images/f.png"):
+        page.write_text(f"<!-- families: f.json{picture} -->\nold\n<!-- end -->\n")
+        call("fill_tables.py", tmp_path, page, monkeypatch=monkeypatch)
+        lines = page.read_text().splitlines()[1:-1]
+        if picture:
+            assert lines[:2] == ["![Images per second against MACs](images/f.png)", ""]
+            lines = lines[2:]
+        settings = "a CPU, 2 threads, PyTorch 2, rounds 7, pixels 224x224, batch 8."
+        assert lines[0] == settings
+        assert lines[4:] == [
+            "| CLUENet tiny auto | 5.65 | 1.3 | 40 (39 to 41) | 97.2 | 52 "
+            "| 10 (9 to 11) | 97.2 | 13 |",
+            "| ResNet 18 | 5.65 | 1.8 | 40 (39 to 41) | 97.2 | 72 "
+            "| out of memory: 9 / 1 |  |  |",
+        ]
+
+
+def test_the_plot_of_families_names_every_point(tmp_path, monkeypatch):
+    write_families(tmp_path / "f.json")
+    out = tmp_path / "images/families.png"
+    words = [tmp_path / "f.json", "--out", out]
+    assert call("plot_families.py", *words, monkeypatch=monkeypatch) is None
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert os.listdir(out.parent) == ["families.png"]
+    script = runpy.run_path(str(TOOLS / "analysis/plot_families.py"))
+    panels = script["collect"](json.loads((tmp_path / "f.json").read_text()))
+    infer, train = script["draw"](panels, "title").axes
+    names = [{text.get_text() for text in axis.texts} for axis in (infer, train)]
+    assert {"CLUENet tiny", "ResNet 18", "50 GMACs/s"} <= names[0]
+    assert "CLUENet tiny" in names[1]
+    assert "ResNet 18" not in names[1]  # it failed
+    points = [group.get_offsets().tolist() for group in infer.collections]
+    assert points == [[[1.3, 40]], [[1.8, 40]]]
+
+
+def test_several_sizes_are_no_comparison_of_families(tmp_path, monkeypatch):
+    write_results(tmp_path / "r.json")
+    out = tmp_path / "families.png"
+    words = [tmp_path / "r.json", "--out", out]
+    ending = call("plot_families.py", *words, monkeypatch=monkeypatch)
+    assert "CLUENet naive was measured twice with mode infer" in ending
+    page = tmp_path / "page.md"
+    page.write_text("<!-- families: r.json -->\nold\n<!-- end -->\n")
+    ending = call("fill_tables.py", tmp_path, page, monkeypatch=monkeypatch)
+    assert "was measured twice" in ending
+    assert "old" in page.read_text()
+    assert not out.exists()
+
+
+def benchmarks(*words: str) -> CompletedProcess:
+    """Run the script of all measurements with commands that are only printed."""
+    script = TOOLS / "analysis/run_benchmarks.sh"
+    command = ["bash", str(script), *words]
+    environment = {**os.environ, "PYTHON": "echo"}
+    return subprocess.run(
+        command,
+        cwd=TOOLS.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_part_of_the_measurements_runs_by_its_name():
+    lines = benchmarks("cpu_families").stdout.splitlines()
+    assert [line for line in lines if line.startswith("==")] == ["== cpu_families"]
+    words = lines[1].split()
+    assert words[-2:] == ["--json", "docs/results/cpu_families.json"]
+    configs = [words[1], *words[3 : words.index("--device")]]
+    assert len(configs) == 8
+    backbones = {Side.open(config).label.split()[0] for config in configs}
+    ours = {"CLUENet", "ContextCluster", "FEC", "ClusterFormer"}
+    assert backbones == ours | {"ResNet", "PoolFormer", "SwinTransformer", "ConvNeXt"}
+
+
+def test_every_part_that_the_page_shows_is_measured():
+    parts = benchmarks("cpu", "gpu").stdout
+    names = {line[3:] for line in parts.splitlines() if line.startswith("== ")}
+    page = (TOOLS.parent / "docs/benchmarks.md").read_text()
+    shown = set(re.findall(r"<!-- (?:results|families): (\w+)\.json", page))
+    assert names - {"cpu_memory"} == shown  # that one is in docs/dense.md
+
+
+@pytest.mark.parametrize("words", [(), ("cpu_familie",), ("cpu", "none")])
+def test_an_unknown_part_is_refused_before_anything_runs(words):
+    ending = benchmarks(*words)
+    assert ending.returncode == 2
+    assert ending.stdout == ""
+    assert "cpu_families" in ending.stderr
 
 
 def test_tables_are_filled_between_their_marks(tmp_path, monkeypatch):
@@ -380,3 +538,41 @@ def test_folders_without_a_result_are_named(work_dir, tmp_path, monkeypatch):
     ending = call("collect_runs.py", work_dir, *words, monkeypatch=monkeypatch)
     assert "has not been evaluated yet" in ending
     assert not (tmp_path / "runs.json").exists()
+
+
+def write_quality(path: Path, config: str) -> None:
+    def entry(kind: str, **numbers: float) -> dict:
+        return {"stage": 1, "segments": kind, **numbers}
+
+    names = ("accuracy", "undersegmentation", "boundary_recall", "best_iou")
+    areas = ("insertion", "deletion", "random_insertion", "random_deletion")
+    kinds = list(enumerate(("clusters", "SLIC", "grid"), start=1))
+    emergence = [entry(k, count=14.06, **dict.fromkeys(names, i / 8)) for i, k in kinds]
+    faith = [entry(k, regions=9.04, **dict.fromkeys(areas, i / 4)) for i, k in kinds]
+    content = {
+        "config": config,
+        "dataset": "coco",
+        "emergence": {"rows": emergence, "images": 80},
+    }
+    if config == "a":
+        content["faithfulness"] = {"rows": faith, "images": 60}
+    path.write_text(json.dumps(content))
+
+
+def test_quality_of_clusters_stands_beside_the_baselines(tmp_path, monkeypatch):
+    for config in ("a", "b"):
+        write_quality(tmp_path / f"{config}.json", config)
+    page = tmp_path / "page.md"
+    page.write_text(
+        "<!-- emergence: a.json,b.json -->\n<!-- end -->\n"
+        "<!-- faithfulness: a.json,b.json -->\n<!-- end -->\n"
+        "<!-- emergence: a.json,missing.json -->\n<!-- end -->\n"
+    )
+    words = [tmp_path, page]
+    assert call("fill_tables.py", *words, monkeypatch=monkeypatch) is None
+    lines = page.read_text().splitlines()
+    row = "| `{}` | 80 of coco | 1 | 14.1 |" + " 0.125 (0.250, 0.375) |" * 4
+    assert lines[3:5] == [row.format("a"), row.format("b")]
+    assert lines[9] == "| `a` | 60 | 1 | 9.0 |" + " 0.250 (0.500, 0.750) |" * 4
+    assert lines[10] == "<!-- end -->"
+    assert lines[12] == "Not measured yet."

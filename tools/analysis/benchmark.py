@@ -2,17 +2,17 @@ r"""Images per second and peak memory of backbones, side by side in one run.
 
 Every side gets a fresh process for every case (mode and shape). Its peak memory over
 the loaded model and its input is taken during one step; then the processes are timed
-in turns, A B A B, never two at once, so that a drift of the machine meets both.
+in turns, A B A B, never two at once, so that a drift of the machine meets all.
 `train` is forward and backward of the backbone, without an optimiser. MACs per second
 are the `published` MACs of tools/analysis/get_flops.py, of the forward pass also in
-training, times the images per second. The ratio of the speeds is the median over
-neighbouring rounds.
+training, times the images per second. Ratios are to the first side; that of the speeds
+is the median over neighbouring rounds.
 
 Examples (a config is a path, a name such as cluenet/cls_imagenet_tiny, or mmpretrain::)
   benchmark.py cluenet/cls_imagenet_tiny --impl naive --vs auto --batch 8 \
       --mode infer train --shape 224 224 --shape 512 512 --json result.json
   benchmark.py mmpretrain::poolformer/poolformer-s12_32xb128_in1k.py \
-      --vs-config cluenet/cls_imagenet_tiny --batch 8
+      --vs-config cluenet/cls_imagenet_tiny fec/cls_imagenet_small --batch 8
 """
 
 import argparse
@@ -32,7 +32,7 @@ from cluenet_mm.engine.cli import fail, positive
 from cluenet_mm.files import write_text
 
 PACKAGES = ("torch", "triton", "mmengine", "mmcv", "mmpretrain", "cluenet_mm")
-ROW = "{:<6}{:>10}{:>6}  {:<22}{:>10}{:>20}{:>12}{:>10}"
+ROW = "{:<6}{:>10}{:>6}  {:<26}{:>10}{:>20}{:>12}{:>10}"
 
 
 def parse_args() -> argparse.Namespace:
@@ -60,9 +60,14 @@ def parse_args() -> argparse.Namespace:
         "--mode", nargs="+", choices=["infer", "train"], default=["infer"]
     )
     parser.add_argument("--impl", help="implementation (default: the config's)")
-    parser.add_argument("--vs", metavar="IMPL", help="implementation of a second side")
     parser.add_argument(
-        "--vs-config", metavar="CONFIG", help="config of a second side (default: same)"
+        "--vs", metavar="IMPL", help="implementation of the other sides"
+    )
+    parser.add_argument(
+        "--vs-config",
+        nargs="+",
+        metavar="CONFIG",
+        help="configs of the other sides (default: the same)",
     )
     parser.add_argument(
         "--device",
@@ -80,7 +85,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--with-cp",
         action="store_true",
-        help="activation checkpointing in every block, on both sides",
+        help="activation checkpointing in every block, on all sides",
     )
     parser.add_argument(
         "--threads", type=positive, help="threads of the CPU (default: PyTorch's)"
@@ -115,10 +120,11 @@ def batch_size(text: str) -> int | None:
 
 
 def sides_of(args: argparse.Namespace) -> list[Side]:
-    """The one or two sides that the command line asks for."""
+    """The sides that the command line asks for."""
     sides = [Side.open(args.config, args.impl)]
     if args.vs or args.vs_config:
-        sides.append(Side.open(args.vs_config or args.config, args.vs))
+        others = args.vs_config or [args.config]
+        sides += [Side.open(config, args.vs) for config in others]
     if args.with_cp:
         for side in sides:
             side.cfg.model.backbone.with_cp = True
@@ -137,7 +143,7 @@ def versions() -> dict[str, str]:
 
 
 def print_case(case: dict) -> None:
-    """Print one row, and one for the ratio to the side above."""
+    """Print one row, and one for the ratio to the first side."""
     shape = "x".join(map(str, case["shape"]))
     head = [case["mode"], shape, case["batch"] or "max", case["label"]]
     if "error" in case:
@@ -155,7 +161,7 @@ def print_case(case: dict) -> None:
         cells = [f"{speed:.2f} x", f"({low:.2f} - {high:.2f})"]
         cells.append("" if memory is None else f"{memory:.3f} x")
         cells.append(f"{ratio['macs_per_second']:.2f} x")
-        print(ROW.format("", "", "", "  to the side above", *cells), flush=True)
+        print(ROW.format("", "", "", "  to the first side", *cells), flush=True)
 
 
 def main() -> int:

@@ -1,11 +1,16 @@
 """Write measured numbers into the tables of Markdown pages.
 
 A page names the results that it wants in comments; what stands between the two lines
-is replaced: `results` of tools/analysis/benchmark.py, `steps` of train_memory.py,
+is replaced: `results` of tools/analysis/benchmark.py, a row for every case, `families`
+of the same with a row for every side below a picture, `steps` of train_memory.py,
 `models` of get_flops.py whose config begins so, `runs` of collect_runs.py (means over
-the seeds, lowest to highest).
+the seeds, lowest to highest), `reproduction` of tools/reproduce/cifar100.py,
+`emergence` and `faithfulness` of cluster_quality.py, several files in one table.
 
     <!-- results: cpu_224.json -->
+    <!-- end -->
+
+    <!-- families: cpu_families.json images/families_cpu.png -->
     <!-- end -->
 
     <!-- steps: memory.json -->
@@ -19,20 +24,29 @@ the seeds, lowest to highest).
 
     <!-- reproduction: cifar100_full.json -->
     <!-- end -->
+
+    <!-- emergence: quality_digits_fec.json,quality_digits_coc.json -->
+    <!-- end -->
+
+    <!-- faithfulness: quality_digits_fec.json -->
+    <!-- end -->
 """
 
 import argparse
+import json
 import re
 import sys
 from pathlib import Path
 
-from cluenet_mm.analysis import reproduction
-from cluenet_mm.analysis.results import read_results
+from cluenet_mm.analysis import quality, reproduction
+from cluenet_mm.analysis.markdown import head, row
+from cluenet_mm.analysis.results import by_side, read_results
 from cluenet_mm.engine.cli import fail
 from cluenet_mm.files import write_text
 
 PLACE = re.compile(
-    r"(<!-- (results|steps|models|runs|reproduction): (\S+)(?: (\S+))? -->\n)"
+    r"(<!-- (results|families|steps|models|runs|reproduction|emergence|faithfulness): "
+    r"(\S+)(?: (\S+))? -->\n)"
     r".*?(<!-- end -->)",
     re.DOTALL,
 )
@@ -62,32 +76,61 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def setting(results: dict) -> list[str]:
+    """Device, threads, version of PyTorch and what was chosen, in words."""
+    options = [f"{k} {v}" for k, v in results["settings"].items() if v]
+    words = [results.get("device", "?"), f"{results.get('threads')} threads"]
+    return [*words, f"PyTorch {results['versions']['torch']}", *options]
+
+
 def table(results: dict) -> str:
     """Device, settings and cases in Markdown."""
-    options = [f"{k} {v}" for k, v in results["settings"].items() if v]
-    versions = results["versions"]
-    words = [results.get("device", "?"), f"{results.get('threads')} threads"]
-    words += [f"PyTorch {versions['torch']}", *options]
-    lines = [", ".join(words) + ".", "", row(COLUMNS), row(["---"] * len(COLUMNS))]
+    lines = [", ".join(setting(results)) + ".", ""]
+    lines += head(COLUMNS)
     return "\n".join([*lines, *(row(cells(case)) for case in results["cases"])]) + "\n"
 
 
 def cells(case: dict) -> list[str]:
     """What stands in the columns of one case."""
     batch = "max" if case["batch"] is None else str(case["batch"])
-    head = [case["mode"], "x".join(map(str, case["shape"])), batch, case["label"]]
+    start = [case["mode"], "x".join(map(str, case["shape"])), batch, case["label"]]
     if "error" in case:
-        return [*head, case["error"].replace("|", "/"), *[""] * 5]
+        return [*start, case["error"].replace("|", "/"), *[""] * 5]
     low, high = case["images_per_second_range"]
     ratio = case.get("ratio", {})
     names = ("images_per_second", "macs_per_second", "peak_memory_mib")
     return [
-        *head,
+        *start,
         f"{number(case['images_per_second'])} ({number(low)} to {number(high)})",
         number(case["peak_memory_mib"]),
         number(case["macs_per_second"] / 1e9),
         *(number(ratio[name]) if ratio.get(name) else "" for name in names),
     ]
+
+
+def family_table(results: dict, picture: str | None) -> str:
+    """Every side in a row, its modes beside each other, in Markdown."""
+    cases = results["cases"]
+    modes = list(dict.fromkeys(case["mode"] for case in cases))
+    words = [*setting(results), f"pixels {'x'.join(map(str, cases[0]['shape']))}"]
+    words.append(f"batch {cases[0]['batch'] or 'max'}")
+    lines = [f"![Images per second against MACs]({picture})", ""] if picture else []
+    columns = ("{}, images/s (lowest to highest)", "{}, memory, MiB", "{}, GMACs/s")
+    names = ["backbone", "parameters, M", "GMACs"]
+    names += [column.format(mode) for mode in modes for column in columns]
+    lines += [", ".join(words) + ".", "", *head(names)]
+    for label, by_mode in by_side(results).items():
+        line = [label, "", ""]
+        for mode in modes:
+            case = by_mode.get(mode, {"error": ""})
+            if "error" in case:
+                line += [case["error"].replace("|", "/"), "", ""]
+            else:
+                line[1] = number(case["parameters"] / 1e6)
+                line[2] = number(case["macs_per_image"] / 1e9)
+                line += cells(case)[4:7]
+        lines.append(row(line))
+    return "\n".join(lines) + "\n"
 
 
 def step_table(results: dict) -> str:
@@ -98,7 +141,7 @@ def step_table(results: dict) -> str:
     words += [f"pixels {shape}", f"batch {results['batch']}"]
     words.append("bfloat16" if results["amp"] else "float32")
     lines = [", ".join(words) + ".", ""]
-    lines += [row(("implementation", "memory, MiB", "ratio")), row(["---"] * 3)]
+    lines += head(("implementation", "memory, MiB", "ratio"))
     above = None
     for step in results["steps"]:
         memory = step.get("peak_memory_mib")
@@ -112,7 +155,7 @@ def step_table(results: dict) -> str:
 def model_table(results: dict, prefix: str | None) -> str:
     """Size and cost of configs in Markdown."""
     columns = ("config", "image", "parameters", "MMACs, published", "MMACs, executed")
-    lines = [row(columns), row(["---"] * len(columns))]
+    lines = head(columns)
     for model in results["models"]:
         config = model["config"]
         if config.startswith(prefix or ""):
@@ -141,9 +184,8 @@ def run_table(results: dict) -> str:
         groups.setdefault((run["config"], run["backbone"]), []).append(run)
     lasts = [run["metrics"][-1] for run in results["runs"]]
     shown = [name for name in METRICS if any(name in last for last in lasts)]
-    head = ["config", "backbone", "seeds", "length", "device"]
-    head += [METRICS[name] for name in shown]
-    lines = [row(head), row(["---"] * len(head))]
+    names = ["config", "backbone", "seeds", "length", "device"]
+    lines = head([*names, *(METRICS[name] for name in shown)])
     for (config, backbone), runs in groups.items():
         values = [run["metrics"][-1] for run in runs]
         cells = [f"`{config}`", backbone, str(len(runs)), runs[0]["length"]]
@@ -168,20 +210,16 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def row(values: list[str] | tuple[str, ...]) -> str:
-    """A line of a Markdown table."""
-    return "| " + " | ".join(values) + " |"
-
-
 def main() -> None:
     """Run the command line."""
     args = parse_args()
 
     def fill(place: re.Match) -> str:
-        head, kind, name, prefix, end = place.groups()
-        path = args.results / name
-        if not path.is_file():
-            return f"{head}Not measured yet.\n{end}"
+        start, kind, name, prefix, end = place.groups()
+        paths = [args.results / part for part in name.split(",")]
+        path = paths[0]
+        if not all(path.is_file() for path in paths):
+            return f"{start}Not measured yet.\n{end}"
         if kind == "steps":
             text = step_table(read_results(path, "steps"))
         elif kind == "models":
@@ -190,9 +228,14 @@ def main() -> None:
             text = run_table(read_results(path, "runs"))
         elif kind == "reproduction":
             text = reproduction.table(read_results(path, "runs"))
+        elif kind in ("emergence", "faithfulness"):
+            found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+            text = getattr(quality, f"{kind}_table")(found)
+        elif kind == "families":
+            text = family_table(read_results(path), prefix)
         else:
             text = table(read_results(path))
-        return f"{head}{text}{end}"
+        return f"{start}{text}{end}"
 
     try:
         texts = {page: page.read_text(encoding="utf-8") for page in args.pages}
