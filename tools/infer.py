@@ -36,7 +36,6 @@ from cluenet_mm.engine.inference import (
     Predictor,
     fingerprint,
     label_map,
-    panoptic_segments,
 )
 from cluenet_mm.files import replacing, write_text
 
@@ -129,8 +128,7 @@ def infer(
             Image.fromarray(label_map(sample)).save(temporary)
         record["label_map"] = png_path.name
     elif "segments" in record:
-        ids, _ = panoptic_segments(sample, len(predictor.metainfo["classes"]))
-        write_panoptic(png_path, ids)
+        write_panoptic(png_path, predictor.panoptic_segments(sample)[0])
         record["segment_map"] = png_path.name
     write_text(json_path, json.dumps(record) + "\n")
 

@@ -33,7 +33,9 @@ def read_run(work_dir: Path) -> dict[str, Any]:
     metrics: dict[int, dict] = {}
     losses: dict[int, tuple[float, float]] = {}
     for start in starts:  # a resumed run repeats what came after its checkpoint
-        for line in start.read_text().splitlines():
+        for line in start.read_text().splitlines(keepends=True):
+            if not line.endswith("\n"):
+                continue  # a killed process was writing it
             record = json.loads(line)
             step = record["step"]
             if "loss" in record:

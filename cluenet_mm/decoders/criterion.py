@@ -92,6 +92,10 @@ class ClusterCriterion(nn.Module):
         self.losses = nn.ModuleDict()
         for name, cfg in _merged(LOSSES, losses, "losses").items():
             if name == "cls":
+                if "class_weight" in cfg:
+                    raise ValueError(
+                        "losses.cls: set no_object_weight, not class_weight"
+                    )
                 cfg["class_weight"] = [1.0] * num_classes + [no_object_weight]
             if name in terms:
                 self.losses[name] = MODELS.build(cfg)
@@ -119,10 +123,12 @@ class ClusterCriterion(nn.Module):
             the others.
         """
         total = {}
-        for i, prediction in enumerate(predictions):
-            prefix = "" if i == len(predictions) - 1 else f"d{i}."
-            for name, value in self._losses(prediction, objects).items():
-                total[f"{prefix}loss_{name}"] = value
+        # Costs and losses are sums over thousands of points, which fp16 cannot hold.
+        with torch.autocast(predictions[0].logits.device.type, enabled=False):
+            for i, prediction in enumerate(predictions):
+                prefix = "" if i == len(predictions) - 1 else f"d{i}."
+                for name, value in self._losses(prediction, objects).items():
+                    total[f"{prefix}loss_{name}"] = value
         return total
 
     @torch.no_grad()
@@ -145,16 +151,22 @@ class ClusterCriterion(nn.Module):
     def _match_things(
         self, prediction: Prediction, i: int, things: InstanceData
     ) -> tuple[Tensor, Tensor]:
-        """Sampled centres of image ``i``, and the things that they are matched with."""
-        guess = InstanceData(scores=prediction.logits[i, : self.num_sampled])
+        """Sampled centres of image ``i``, and the things that they are matched with.
+
+        A prediction that is not finite is matched as if it were: its loss is not
+        finite either, and what to do then is for the optimiser's guard to say.
+        """
+        rows = slice(self.num_sampled)
+        parts = (x if x is None else _finite(x[i, rows]) for x in prediction)
+        prediction = Prediction(*parts)
+        guess = InstanceData(scores=prediction.logits)
         target = InstanceData(labels=things.labels)
         if self.with_box:
-            boxes = prediction.boxes[i, : self.num_sampled]
-            guess.bboxes = pixels_of(boxes, things.img_shape)
+            guess.bboxes = pixels_of(prediction.boxes, things.img_shape)
             target.bboxes = things.bboxes
         if self.with_mask:
             points = torch.rand(1, self.num_points, 2, device=guess.scores.device)
-            masks = prediction.masks[i, : self.num_sampled]
+            masks = prediction.masks
             guess.masks = _at(masks, points.expand(len(masks), -1, -1))
             masks = things.masks.float()
             target.masks = _at(masks, points.expand(len(masks), -1, -1))
@@ -251,6 +263,11 @@ def _merged(
     return {
         name: {**cfg, **(changes or {}).get(name, {})} for name, cfg in defaults.items()
     }
+
+
+def _finite(x: Tensor) -> Tensor:
+    """Numbers whose costs can be added up, where there are others."""
+    return x.nan_to_num(0.0, posinf=1e3, neginf=-1e3)
 
 
 def _matched(x: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:

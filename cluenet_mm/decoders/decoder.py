@@ -7,7 +7,8 @@ what we chose:
 
 * *Features.* Those of an ordinary pyramid (FPN), clustered in turn, one map a layer,
   from coarse to fine. Where there are masks, the finest map is not clustered: it gives
-  the per-pixel embeddings.
+  the per-pixel embeddings, behind a GroupNorm that sees the padding of the batch as
+  those of other mask heads do. Centres, classes and boxes do not depend on it.
 * *Adaptive sampling* of things: the maps that are clustered are pooled to a grid over
   the image without its padding, averaged over the levels, and go through an FFN. A
   centre knows its cell: box predictions start there, and so does its position.
@@ -20,6 +21,7 @@ what we chose:
 """
 
 from collections.abc import Sequence
+from math import ceil
 from typing import NamedTuple
 
 import torch
@@ -70,7 +72,7 @@ class ClusterDecoder(BaseModule):
         sample_grid: Rows and columns of centres that are sampled from the features, or
             ``None``.
         num_learned: Number of learned centres, behind the sampled ones.
-        num_layers: Number of layers.
+        num_layers: Number of layers, at least one for every map that is clustered.
         num_heads: Heads of a layer.
         num_iterations: Iterations of the clustering in a layer.
         hidden_dims: Channels inside the FFNs of the layers.
@@ -114,6 +116,10 @@ class ClusterDecoder(BaseModule):
             raise ValueError(f"num_maps must be at least {1 + with_mask}")
         self.num_maps = num_maps
         num_levels = num_maps - with_mask
+        if num_layers < num_levels:
+            raise ValueError(
+                f"{num_layers} layers leave maps unused: {num_levels} are clustered"
+            )
         self.sample_grid = sample_grid
         self.encoding = SinePositionalEncoding(
             embed_dims // 2, normalize=True, offset=-0.5
@@ -265,8 +271,9 @@ def padding_of(x: Tensor, sizes: Sequence[tuple[float, float]] | None) -> Tensor
     batch, _, height, width = x.shape
     padding = torch.zeros(batch, height, width, dtype=torch.bool, device=x.device)
     for pad, (rows, columns) in zip(padding, sizes or (), strict=False):
-        pad[-int(-rows * height // 1) :] = True
-        pad[:, -int(-columns * width // 1) :] = True
+        # A fraction that is meant to give a whole number may lie a little above it.
+        pad[ceil(rows * height - 1e-6) :] = True
+        pad[:, ceil(columns * width - 1e-6) :] = True
     return padding
 
 

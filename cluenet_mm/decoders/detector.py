@@ -18,6 +18,7 @@ from .criterion import ClusterCriterion, pixels_of
 from .decoder import ClusterDecoder, Prediction
 
 TASKS = ("boxes", "instances", "panoptic")
+TEST_CFG = ("max_per_img", "object_mask_thr", "iou_thr", "filter_low_score")
 
 
 @MODELS.register_module()
@@ -36,11 +37,13 @@ class ClusterHead(BaseModule):
         criterion: Further options of :class:`ClusterCriterion`.
         train_cfg: Unused; mmdet's detectors pass it.
         test_cfg: ``max_per_img`` (100); for ``"panoptic"`` also ``object_mask_thr``
-            (0.8) and ``iou_thr`` (0.8), see mmdet's ``MaskFormerFusionHead``.
+            (0.8), ``iou_thr`` (0.8) and ``filter_low_score``, see mmdet's
+            ``MaskFormerFusionHead``.
         init_cfg: Initialisation config of MMEngine.
 
     Raises:
-        ValueError: If the task is unknown, or has no use for stuff.
+        ValueError: If the task or an option of ``test_cfg`` is unknown, or the task
+            has no use for stuff.
     """
 
     def __init__(
@@ -64,6 +67,8 @@ class ClusterHead(BaseModule):
         self.task = task
         self.num_things = num_things
         self.num_classes = num_things + num_stuff
+        if unknown := set(test_cfg or ()) - set(TEST_CFG):
+            raise ValueError(f"test_cfg has no {sorted(unknown)}; it has {TEST_CFG}")
         self.test_cfg = {"max_per_img": 100, **(test_cfg or {})}
         self.with_mask = task != "boxes"
         self.decoder = ClusterDecoder(

@@ -84,9 +84,15 @@ class ClusterSegHead(BaseModule):
         self, maps: Sequence[Tensor], metas: Sequence[dict], test_cfg: dict | None
     ) -> Tensor:
         """Scores ``(B, K, H, W)`` of the classes in the size of the batch."""
-        logits, _, masks = self(maps, metas)[-1]
+        if (test_cfg or {}).get("mode") == "slide":
+            # The shape is that of the window, the padding that of the whole image.
+            size = metas[0]["img_shape"][:2]
+            logits, _, masks = self(maps)[-1]
+        else:
+            size = _canvas(metas[0])
+            logits, _, masks = self(maps, metas)[-1]
         masks = F.interpolate(
-            masks, _canvas(metas[0]), mode="bilinear", align_corners=self.align_corners
+            masks, size, mode="bilinear", align_corners=self.align_corners
         )
         classes = logits.softmax(dim=-1)[..., :-1]
         return torch.einsum("blk,blhw->bkhw", classes, masks.sigmoid())

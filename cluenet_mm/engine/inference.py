@@ -66,7 +66,7 @@ class Predictor:
             raise CheckpointError(f"checkpoint {checkpoint}: {faults}")
         model.load_state_dict(loaded.get("state_dict", loaded))
         self._load = self._image_loader(model)
-        self._visualizer = build_visualizer(cfg, self._drawing_metainfo(model))
+        self._visualizer = build_visualizer(cfg, self._drawing_metainfo())
 
     @property
     def model(self) -> torch.nn.Module:
@@ -101,7 +101,7 @@ class Predictor:
             ``size`` (height, width) and ``instances``, each with ``label``, ``class``,
             ``score``, ``bbox`` (x1, y1, x2, y2) and, of a model with masks,
             ``segmentation`` (COCO's run-length encoding); or ``size`` and ``segments``,
-            each with ``id`` (see :func:`panoptic_segments`), ``label``, ``class`` and
+            each with ``id`` (see :meth:`panoptic_segments`), ``label``, ``class`` and
             ``pixels``; or ``size`` and ``classes`` with the ``pixels`` of every class
             that was found.
         """
@@ -128,8 +128,26 @@ class Predictor:
             ],
         }
 
+    def panoptic_segments(
+        self, sample: BaseDataElement
+    ) -> tuple[np.ndarray, list[int]]:
+        """Segments of a panoptic prediction.
+
+        Returns:
+            Ids ``(H, W)`` int64, counted from 1, 0 for no segment; and the label of
+            each segment.
+        """
+        from mmdet.evaluation.functional import INSTANCE_OFFSET
+
+        predicted = sample.pred_panoptic_seg.sem_seg[0]
+        codes, ids = np.unique(predicted, return_inverse=True)
+        labels = codes % INSTANCE_OFFSET
+        found = labels != self._num_classes()  # mmdet's label for no segment
+        numbers = np.where(found, np.cumsum(found), 0)
+        return numbers[ids].reshape(predicted.shape), labels[found].tolist()
+
     def _segments(self, sample: BaseDataElement) -> list[dict]:
-        ids, labels = panoptic_segments(sample, len(self.metainfo["classes"]))
+        ids, labels = self.panoptic_segments(sample)
         counts = np.bincount(ids.ravel(), minlength=len(labels) + 1)[1:]
         return [
             {"id": i, "label": label, "class": self.class_name(label), "pixels": count}
@@ -183,14 +201,17 @@ class Predictor:
         order = "bgr" if bgr else "rgb"
         return lambda path: mmcv.imread(path, channel_order=order)
 
-    def _drawing_metainfo(self, model: torch.nn.Module) -> dict:
-        """Classes and palette, a name for every label that the model can predict."""
-        head = model
+    def _num_classes(self) -> int:
+        """Classes of the model's head, or those that are named."""
+        head = self.model
         for name in ("decode_head", "roi_head", "bbox_head", "head"):
             head = getattr(head, name, head)
-        count = getattr(head, "num_classes", None) or len(
-            self.metainfo.get("classes") or ()
-        )
+        named = self.metainfo.get("classes") or ()
+        return getattr(head, "num_classes", None) or len(named)
+
+    def _drawing_metainfo(self) -> dict:
+        """Classes and palette, a name for every label that the model can predict."""
+        count = self._num_classes()
         classes = tuple(self.class_name(label) for label in range(count))
         palette = self.metainfo.get("palette")
         if palette is not None and len(palette) < count:
@@ -225,28 +246,6 @@ def label_map(sample: BaseDataElement) -> np.ndarray:
     """Labels of a segmentation, ``(H, W)``: uint8, or uint16 of many classes."""
     labels = sample.pred_sem_seg.data[0].numpy()
     return labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
-
-
-def panoptic_segments(
-    sample: BaseDataElement, num_classes: int
-) -> tuple[np.ndarray, list[int]]:
-    """Segments of a panoptic prediction.
-
-    Args:
-        sample: Has ``pred_panoptic_seg``.
-        num_classes: The label that mmdet gives to pixels without a segment.
-
-    Returns:
-        Ids ``(H, W)`` int64, counted from 1, 0 for no segment; and the label of each.
-    """
-    from mmdet.evaluation.functional import INSTANCE_OFFSET
-
-    codes, ids = np.unique(sample.pred_panoptic_seg.sem_seg[0], return_inverse=True)
-    labels = codes % INSTANCE_OFFSET
-    found = labels != num_classes
-    numbers = np.where(found, np.cumsum(found), 0)
-    shape = sample.pred_panoptic_seg.sem_seg.shape[-2:]
-    return numbers[ids].reshape(shape), labels[found].tolist()
 
 
 def fingerprint(cfg: Config, checkpoint: str | Path, *options: object) -> str:

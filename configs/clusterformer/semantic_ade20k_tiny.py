@@ -10,7 +10,13 @@ _base_ = [
 ]
 
 # 16 images a step: 4 x 4 devices -> 1e-4 (schedules/semantic_fpn_80k.py).
-optim_wrapper = dict(clip_grad=dict(max_norm=0.1))
+optim_wrapper = dict(
+    paramwise_cfg=dict(
+        custom_keys=dict(learned=dict(decay_mult=0.0), levels=dict(decay_mult=0.0)),
+        norm_decay_mult=0.0,
+    ),
+    clip_grad=dict(max_norm=0.1),
+)
 model = dict(
     data_preprocessor=dict(size=(512, 512)),
     backbone=dict(type="cluenet_mm.ClusterFormer", arch="tiny", drop_path_rate=0.2),

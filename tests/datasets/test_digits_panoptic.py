@@ -3,6 +3,9 @@ import json
 import cv2
 import numpy as np
 import pytest
+
+pytest.importorskip("mmdet")
+
 from mmdet.datasets import CocoPanopticDataset
 from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.config import Config

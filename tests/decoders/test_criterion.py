@@ -6,6 +6,8 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
+pytest.importorskip("mmdet")
+
 from cluenet_mm.decoders import ClusterCriterion, Prediction
 
 SHAPE = (32, 48)
@@ -149,3 +151,27 @@ def test_weights_of_losses_and_costs_are_options():
 def test_an_unknown_term_is_an_error():
     with pytest.raises(ValueError, match=r"costs has no \['giou'\]"):
         criterion(costs={"giou": {"weight": 1.0}})
+
+
+def test_predictions_that_are_not_finite_are_left_to_the_guard():
+    found = noise()
+    with torch.no_grad():
+        found.logits[0, 2] = torch.nan
+        found.masks[0, 1] = torch.inf
+    losses = criterion()([found], [truth(*SCENE)])
+    assert losses["loss_cls"].isnan()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_matching_does_not_overflow_in_autocast(dtype):
+    # Every centre misses a large object: the sum over the points exceeds fp16.
+    found = noise()._replace(masks=torch.full((1, 7, 8, 12), -14.0))
+    scene = [truth([1], [[0, 0, 30, 32]])]
+    with torch.autocast("cpu", dtype=dtype):
+        losses = criterion(num_points=12544)([found], scene)
+    assert all(loss.isfinite() for loss in losses.values())
+
+
+def test_weights_of_classes_are_set_in_one_way():
+    with pytest.raises(ValueError, match="no_object_weight"):
+        criterion(losses={"cls": {"class_weight": [1.0] * 5}})

@@ -3,7 +3,10 @@
 import pytest
 import torch
 
+pytest.importorskip("mmdet")
+
 from cluenet_mm.decoders import ClusterDecoder
+from cluenet_mm.decoders.decoder import padding_of
 
 SIZES = ((16, 24), (8, 12), (4, 6))
 
@@ -87,6 +90,13 @@ def test_a_padded_image_is_decoded_as_alone():
         torch.testing.assert_close(one.boxes[1:], two.boxes)
 
 
+def test_rounding_makes_no_row_of_padding_an_image():
+    # 200 of 352 rows at stride 4: 200 / 352 * 88 is a little above 50.
+    padding = padding_of(torch.zeros(1, 1, 88, 88), [(200 / 352, 136 / 352)])
+    assert (~padding[0, :, 0]).sum() == 50
+    assert (~padding[0, 0]).sum() == 34
+
+
 def test_an_image_of_one_pixel_is_decoded():
     for prediction in build()(pyramid(), [(1.0, 1.0), (1e-3, 1e-3)]):
         assert all(x.isfinite().all() for x in prediction)
@@ -137,6 +147,7 @@ def test_implementations_agree():
         ({"num_maps": 1}, "at least 2"),
         ({"num_heads": 3}, "3 heads do not divide"),
         ({"num_iterations": 0}, "num_iterations must be positive"),
+        ({"num_layers": 1}, "1 layers leave maps unused"),
     ],
 )
 def test_impossible_options_are_errors(options, reason):

@@ -5,9 +5,13 @@ import copy
 import numpy as np
 import pytest
 import torch
+
+pytest.importorskip("mmdet")
+pytest.importorskip("mmseg")
+
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData, PixelData
 from mmseg.structures import SegDataSample
@@ -144,6 +148,14 @@ def test_semantic_results_have_the_size_of_the_image():
     assert result.seg_logits.data.shape == (11, *SIZES[0])
 
 
+def test_semantic_windows_of_a_padded_image():
+    model = build("semantic_digits").eval()
+    model.test_cfg = ConfigDict(mode="slide", crop_size=(48, 48), stride=(32, 32))
+    one = {key: value[:1] for key, value in batch("semantic_digits").items()}
+    result = model.val_step(one)[0]  # padded to 64 x 96
+    assert result.pred_sem_seg.data.shape == (1, *SIZES[0])
+
+
 def head(**options):
     return ClusterHead(
         "instances",
@@ -199,7 +211,7 @@ def test_semantic_objects_are_the_classes_that_are_there():
     assert len(second) == 0
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_trains(dtype):
     model = build("instance_digits")
     with torch.autocast("cpu", dtype=dtype):
@@ -214,6 +226,7 @@ def test_autocast_trains(dtype):
     [
         ({"task": "keypoints"}, "task must be one of"),
         ({"task": "boxes", "num_stuff": 3}, "has no stuff"),
+        ({"task": "boxes", "test_cfg": {"max_per_image": 3}}, "test_cfg has no"),
     ],
 )
 def test_impossible_tasks_are_errors(options, reason):

@@ -4,6 +4,9 @@ from collections import defaultdict
 import numpy as np
 import pytest
 import torch
+
+pytest.importorskip("mmdet")
+
 from mmdet.evaluation.functional import INSTANCE_OFFSET, panoptic_utils
 from mmdet.structures import DetDataSample
 from mmengine.logging import MMLogger

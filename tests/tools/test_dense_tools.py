@@ -180,6 +180,30 @@ def test_two_processes_train_and_test_a_segmentor(folder, tmp_path):
     assert sorted(path.stem for path in out.iterdir()) == STEMS
 
 
+UNIVERSAL = """
+_base_ = "detector.py"
+model = dict(
+    _delete_=True, type="cluenet_mm.ClusterDetector",
+    data_preprocessor=_base_.model.data_preprocessor,
+    backbone=_base_.model.backbone, neck=_base_.model.neck,
+    bbox_head=dict(
+        type="cluenet_mm.ClusterHead", task="instances", in_channels=64, num_things=2,
+        sample_grid=(3, 3), criterion=dict(num_points=64),
+        decoder=dict(num_maps=3, embed_dims=16, num_layers=2, num_heads=2)))
+"""
+
+
+def test_two_processes_train_the_universal_decoder(folder, tmp_path):
+    config, work = folder / "universal.py", tmp_path / "work"
+    config.write_text(UNIVERSAL)
+    output = toy.run(tmp_path, "dist_train.sh", config, 2, "--work-dir", work)
+    assert "2 processes on the CPU" in output
+    assert "coco/segm_mAP: " in output  # one of the images has no object
+    losses = toy.losses(work)
+    assert sorted(losses) == [1, 2]
+    assert all(np.isfinite(list(losses.values())))
+
+
 def test_a_detector_with_rois_refuses_amp_on_a_cpu(folder, tmp_path):
     work = tmp_path / "work"
     command = ("train.py", folder / "detector.py", "--work-dir", work, "--amp")

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import runpy
+import shutil
 import signal
 import struct
 import sys
@@ -23,6 +24,7 @@ from PIL import Image
 
 from cluenet_mm import config_path
 from cluenet_mm.analysis.reproduction import NETWORKS, PROTOCOLS, compose, table
+from cluenet_mm.analysis.runs import read_run
 from cluenet_mm.checkpoint import load_checkpoint
 from cluenet_mm.datasets import TensorImages
 from cluenet_mm.datasets.cifar100 import prepare, read_source
@@ -363,6 +365,31 @@ def test_an_interrupted_run_ends_with_the_numbers_of_a_whole_one(
     assert "±" in row
     assert "| 71.92 |" in row
     assert "| 0, 1 |" in row
+
+
+def test_some_networks_of_a_protocol_keep_its_seeds(monkeypatch):
+    script = runpy.run_path(str(toy.TOOLS / TOOL))
+
+    def asked(*words):
+        monkeypatch.setattr(
+            sys, "argv", [TOOL, "--data", "a", "--out", "b", *map(str, words)]
+        )
+        return script["runs_of"](script["parse_args"]())
+
+    assert asked() == list(PROTOCOLS["full"].runs)
+    some = asked("--models", "cluenet", "coc")
+    assert some == [("cluenet", 0), ("coc", 0), ("cluenet", 1)]
+    assert asked("--models", "coc", "--seeds", 3, 4) == [("coc", 3), ("coc", 4)]
+
+
+def test_a_line_that_a_killed_process_left_is_no_obstacle(finished, tmp_path):
+    work = next(finished.glob("runs/*"))
+    copy = tmp_path / "run"
+    shutil.copytree(work, copy)
+    before = read_run(copy)
+    scalars = next(copy.glob("*/vis_data/scalars.json"))
+    scalars.write_text(scalars.read_text() + '{"loss": 0.3, "st')
+    assert read_run(copy) == before
 
 
 def test_what_is_finished_or_taken_is_left_alone(archive, finished, tmp_path, capsys):

@@ -104,11 +104,10 @@ def choose_device(name: str | None) -> str:
 def runs_of(args: argparse.Namespace) -> list[tuple[str, int]]:
     """Pairs of network and seed that the command line asks for."""
     runs = PROTOCOLS[args.protocol].runs
-    if args.models is None and args.seeds is None:
-        return list(runs)
     names = args.models or list(NETWORKS)
-    seeds = args.seeds or sorted({s for name, s in runs if name in names})
-    return [(name, seed) for seed, name in product(seeds, names)]
+    if args.seeds is None:
+        return [(name, seed) for name, seed in runs if name in names]
+    return [(name, seed) for seed, name in product(args.seeds, names)]
 
 
 def unpack(source: Path, out: Path, protocol: str) -> dict:
