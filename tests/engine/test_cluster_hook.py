@@ -29,7 +29,9 @@ def train(name, folder, hook, others=(), **options):
     cfg.custom_hooks = [hook, *others]
     cfg.default_hooks.checkpoint = None
     cfg.load_from = None
-    cfg.experiment_name = f"{folder.name}_{name.replace('/', '_')}"
+    # MMEngine keeps visualizers by name, and those of mmdet and mmseg share one.
+    cfg.experiment_name = "_".join([*folder.parts[-2:], *name.split("/")])
+    cfg.visualizer.name = cfg.experiment_name
     runner = Runner.from_cfg(cfg)
     runner.train()
     return runner
