@@ -7,8 +7,21 @@ from typing import Any
 
 from mmengine.config import Config
 
+SCALARS = "*/vis_data/scalars.json"
 # What a log line of training holds beside losses.
 _BOOKKEEPING = {"data_time", "time", "step", "epoch", "iter", "lr", "memory"}
+
+
+def read_records(work_dir: Path) -> list[dict[str, Any]]:
+    """All that was logged in a work directory, by every start of its run in turn.
+
+    A last line without its end, which a killed process leaves, is no record.
+    """
+    records = []
+    for path in sorted(work_dir.glob(SCALARS)):
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        records += [json.loads(line) for line in lines if line.endswith("\n")]
+    return records
 
 
 def read_run(work_dir: Path) -> dict[str, Any]:
@@ -27,23 +40,19 @@ def read_run(work_dir: Path) -> dict[str, Any]:
         FileNotFoundError: If the folder holds no run.
         ValueError: If a run in it has never been evaluated.
     """
-    starts = sorted(work_dir.glob("*/vis_data/scalars.json"))
+    starts = sorted(work_dir.glob(SCALARS))
     if not starts:
-        raise FileNotFoundError(f"{work_dir} holds no run: no */vis_data/scalars.json")
+        raise FileNotFoundError(f"{work_dir} holds no run: no {SCALARS}")
     metrics: dict[int, dict] = {}
     losses: dict[int, tuple[float, float]] = {}
-    for start in starts:  # a resumed run repeats what came after its checkpoint
-        for line in start.read_text().splitlines(keepends=True):
-            if not line.endswith("\n"):
-                continue  # a killed process was writing it
-            record = json.loads(line)
-            step = record["step"]
-            if "loss" in record:
-                losses[step] = (record["loss"], record["time"])
-            else:
-                names = sorted(record.keys() - _BOOKKEEPING)
-                values = {name: round(record[name], 4) for name in names}
-                metrics[step] = {"step": step, **values}
+    for record in read_records(work_dir):  # a resumed run repeats some steps
+        step = record["step"]
+        if "loss" in record:
+            losses[step] = (record["loss"], record["time"])
+        else:
+            names = sorted(record.keys() - _BOOKKEEPING)
+            values = {name: round(record[name], 4) for name in names}
+            metrics[step] = {"step": step, **values}
     if not metrics:
         raise ValueError(f"{work_dir} holds a run that has not been evaluated yet")
     cfg = Config.fromfile(starts[-1].with_name("config.py"))

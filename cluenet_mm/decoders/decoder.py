@@ -257,6 +257,26 @@ class ClusterDecoder(BaseModule):
         return Prediction(self.classify(centers).float(), boxes, masks)
 
 
+def fractions_of_canvas(
+    shapes: Sequence[tuple[int, int]], canvases: Sequence[tuple[int, int]]
+) -> list[tuple[float, float]] | None:
+    """What the decoder is told of padding.
+
+    Args:
+        shapes: Rows and columns of every image.
+        canvases: Those of the padded batch, for every image.
+
+    Returns:
+        Rows and columns of the images over those of the batch; ``None`` where nothing
+        is padded.
+    """
+    sizes = [
+        (shape[0] / canvas[0], shape[1] / canvas[1])
+        for shape, canvas in zip(shapes, canvases, strict=True)
+    ]
+    return None if all(size == (1, 1) for size in sizes) else sizes
+
+
 def padding_of(x: Tensor, sizes: Sequence[tuple[float, float]] | None) -> Tensor:
     """Which points of a map are padding.
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ..registry import MODELS
 from .criterion import ClusterCriterion, pixels_of
-from .decoder import ClusterDecoder, Prediction
+from .decoder import ClusterDecoder, Prediction, fractions_of_canvas
 
 TASKS = ("boxes", "instances", "panoptic")
 TEST_CFG = ("max_per_img", "object_mask_thr", "iou_thr", "filter_low_score")
@@ -97,7 +97,12 @@ class ClusterHead(BaseModule):
         data_samples: Sequence[DetDataSample] | None = None,
     ) -> list[Prediction]:
         """Predictions of all layers; the samples tell what is padding."""
-        return self.decoder(maps, sizes_of(data_samples))
+        sizes = None
+        if data_samples is not None:
+            shapes = [sample.img_shape for sample in data_samples]
+            canvases = [sample.batch_input_shape for sample in data_samples]
+            sizes = fractions_of_canvas(shapes, canvases)
+        return self.decoder(maps, sizes)
 
     def loss(
         self, maps: Sequence[Tensor], data_samples: Sequence[DetDataSample]
@@ -194,24 +199,6 @@ class ClusterDetector(SingleStageDetector):
         for sample, result in zip(batch_data_samples, results, strict=True):
             sample.pred_panoptic_seg = result
         return batch_data_samples
-
-
-def sizes_of(
-    samples: Sequence[DetDataSample] | None,
-) -> list[tuple[float, float]] | None:
-    """Sides of every image over those of the batch; ``None`` without padding."""
-    if samples is None:
-        return None
-    sizes = [
-        tuple(
-            side / whole
-            for side, whole in zip(
-                sample.img_shape[:2], sample.batch_input_shape, strict=True
-            )
-        )
-        for sample in samples
-    ]
-    return None if all(size == (1, 1) for size in sizes) else sizes
 
 
 def _resize(masks: Tensor, meta: dict, rescale: bool) -> Tensor:

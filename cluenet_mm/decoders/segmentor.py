@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..registry import MODELS
 from .criterion import ClusterCriterion
-from .decoder import ClusterDecoder, Prediction
+from .decoder import ClusterDecoder, Prediction, fractions_of_canvas
 
 
 @MODELS.register_module()
@@ -67,7 +67,11 @@ class ClusterSegHead(BaseModule):
         self, maps: Sequence[Tensor], metas: Sequence[dict] | None = None
     ) -> list[Prediction]:
         """Predictions of all layers; the metas tell what is padding."""
-        return self.decoder(maps, _sizes(metas))
+        sizes = None
+        if metas is not None:
+            shapes = [meta["img_shape"] for meta in metas]
+            sizes = fractions_of_canvas(shapes, [_canvas(meta) for meta in metas])
+        return self.decoder(maps, sizes)
 
     def loss(
         self,
@@ -113,17 +117,3 @@ def _canvas(meta: dict) -> tuple[int, int]:
         "img_padding_size", meta.get("padding_size", (0, 0, 0, 0))
     )
     return height + top + bottom, width + left + right
-
-
-def _sizes(metas: Sequence[dict] | None) -> list[tuple[float, float]] | None:
-    """Sides of every image over those of the batch; ``None`` without padding."""
-    if metas is None:
-        return None
-    sizes = [
-        tuple(
-            side / whole
-            for side, whole in zip(meta["img_shape"][:2], _canvas(meta), strict=True)
-        )
-        for meta in metas
-    ]
-    return None if all(size == (1, 1) for size in sizes) else sizes

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..analysis.models import image_shape
 from ..checkpoint import load_checkpoint
+from ..engine.inference import innermost
 from ..engine.model import build_model
 from ..files import replacing
 from .graphs import GRAPHS, ExportError, Graph
@@ -278,10 +279,8 @@ def _preprocessing(cfg: Config, model: nn.Module) -> dict[str, str]:
         value = getattr(preprocessor, name, None)
         value = torch.full((3,), neutral) if value is None else value.detach()
         found[name] = json.dumps(value.flatten().tolist())
-    dataset = cfg.get("test_dataloader", {}).get("dataset", {})
-    while "pipeline" not in dataset and "dataset" in dataset:
-        dataset = dataset["dataset"]
-    steps = [step["type"].split(".")[-1] for step in dataset.get("pipeline", [])]
+    dataset = innermost(cfg.get("test_dataloader", {}).get("dataset", {}))
+    steps = [step["type"].split(".")[-1] for step in dataset["pipeline"]]
     turned = any(
         getattr(preprocessor, name, False)
         for name in ("to_rgb", "_channel_conversion", "channel_conversion")

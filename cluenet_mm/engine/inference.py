@@ -55,7 +55,7 @@ class Predictor:
             raise ValueError("the config has no test_dataloader, whose pipeline serves")
         init_default_scope(self.scope)
         cfg = cfg.copy()
-        self._dataset = cfg.test_dataloader.dataset = _innermost(
+        self._dataset = cfg.test_dataloader.dataset = innermost(
             cfg.test_dataloader.dataset
         )
         loaded = load_checkpoint(checkpoint)
@@ -137,14 +137,11 @@ class Predictor:
             Ids ``(H, W)`` int64, counted from 1, 0 for no segment; and the label of
             each segment.
         """
-        from mmdet.evaluation.functional import INSTANCE_OFFSET
+        from ..evaluation.segments import Segmentation  # mmdet's, as the sample
 
-        predicted = sample.pred_panoptic_seg.sem_seg[0]
-        codes, ids = np.unique(predicted, return_inverse=True)
-        labels = codes % INSTANCE_OFFSET
-        found = labels != self._num_classes()  # mmdet's label for no segment
-        numbers = np.where(found, np.cumsum(found), 0)
-        return numbers[ids].reshape(predicted.shape), labels[found].tolist()
+        predicted = sample.pred_panoptic_seg.sem_seg[0].numpy()
+        found = Segmentation.from_codes(predicted, {self._num_classes()})
+        return found.ids(), found.labels.tolist()
 
     def _segments(self, sample: BaseDataElement) -> list[dict]:
         ids, labels = self.panoptic_segments(sample)
@@ -256,7 +253,7 @@ def fingerprint(cfg: Config, checkpoint: str | Path, *options: object) -> str:
     return digest.hexdigest()[:16]
 
 
-def _innermost(dataset: Mapping) -> Mapping:
+def innermost(dataset: Mapping) -> Mapping:
     """Config of a data set without the wrappers around it."""
     while "pipeline" not in dataset:
         if "dataset" in dataset:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmdet.evaluation.functional import INSTANCE_OFFSET
 from mmengine.evaluator import BaseMetric
 from mmengine.fileio import join_path, load
 from mmengine.logging import print_log
@@ -150,19 +149,17 @@ class PanopticQuality(BaseMetric):
             )
         predicted = sample["pred_panoptic_seg"]
         nothing = len(self.dataset_meta["classes"])
-        codes, index = np.unique(
-            torch.as_tensor(predicted["sem_seg"]).cpu().numpy()[0], return_inverse=True
+        prediction = Segmentation.from_codes(
+            torch.as_tensor(predicted["sem_seg"]).cpu().numpy()[0],
+            {nothing, predicted.get("ignore_index", nothing)},
         )
-        labels = codes % INSTANCE_OFFSET
-        kept = (labels != nothing) & (labels != predicted.get("ignore_index", nothing))
-        if (labels[kept] > nothing).any():
+        largest = prediction.labels.max(initial=0)
+        if largest > nothing:
             raise ValueError(
-                f"class {labels[kept].max()} is predicted in image {image}, and the "
-                f"data set has {nothing} classes"
+                f"class {largest} is predicted in image {image}, and the data set has "
+                f"{nothing} classes"
             )
-        position = np.where(kept, np.cumsum(kept) - 1, kept.sum())
-        shape = predicted["sem_seg"].shape[1:]
-        return Segmentation(position[index.reshape(shape)], labels[kept])
+        return prediction
 
     def _compare(self, image: int, prediction: Segmentation) -> np.ndarray:
         if image not in self._truths:
@@ -189,8 +186,7 @@ class PanopticQuality(BaseMetric):
 
     def _write(self, image: int, prediction: Segmentation) -> dict:
         """Write one PNG; 0 is where nothing is, segments count from 1."""
-        number = len(prediction.labels)
-        ids = np.where(prediction.index < number, prediction.index + 1, 0)
+        ids, number = prediction.ids(), len(prediction.labels)
         name = Path(self._images[image]).with_suffix(".png").as_posix()
         write_panoptic(Path(f"{self.outfile_prefix}.panoptic", name), ids)
         areas = np.bincount(ids.ravel(), minlength=number + 1)[1:].tolist()

@@ -1,9 +1,10 @@
 """Two segmentations of an image compared by the rules of panoptic quality."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from mmdet.evaluation.functional import INSTANCE_OFFSET
 
 __all__ = ["COUNTS", "Segmentation", "count_matches", "quality"]
 
@@ -41,6 +42,24 @@ class Segmentation(NamedTuple):
         found = np.append(listed[order], -1)[position] == ids
         index = np.where(found, np.append(order, -1)[position], len(listed))
         return cls(index, np.asarray(labels, np.int64), np.asarray(crowd, bool))
+
+    @classmethod
+    def from_codes(cls, codes: np.ndarray, nothing: Collection[int]) -> "Segmentation":
+        """Make one from mmdet's codes of pixels: class + offset * instance.
+
+        Args:
+            codes: ``(H, W)`` int.
+            nothing: Classes that stand for no segment.
+        """
+        found, index = np.unique(codes, return_inverse=True)
+        labels = found % INSTANCE_OFFSET
+        kept = ~np.isin(labels, list(nothing))
+        position = np.where(kept, np.cumsum(kept) - 1, kept.sum())
+        return cls(position[index.reshape(codes.shape)], labels[kept])
+
+    def ids(self) -> np.ndarray:
+        """Segments of the pixels, ``(H, W)``, counted from 1; 0 for none."""
+        return np.where(self.index < len(self.labels), self.index + 1, 0)
 
 
 def count_matches(

@@ -40,7 +40,7 @@ from cluenet_mm.analysis.reproduction import (
     compose,
     table,
 )
-from cluenet_mm.analysis.runs import read_run
+from cluenet_mm.analysis.runs import read_records, read_run
 from cluenet_mm.datasets.cifar100 import prepare, read_source
 from cluenet_mm.engine import build_model
 from cluenet_mm.engine.cli import fail
@@ -234,7 +234,7 @@ class Run:
 
     def _evaluated(self) -> set[int]:
         """Epochs whose accuracy is in the logs."""
-        return {r["step"] for r in self._scalars() if ACCURACY in r}
+        return {r["step"] for r in read_records(self.work_dir) if ACCURACY in r}
 
     def _whole_epoch(self) -> int:
         """Last epoch that has both a checkpoint and its accuracy, or 0.
@@ -246,13 +246,6 @@ class Run:
         while epochs and not (self.work_dir / f"epoch_{max(epochs)}.pth").is_file():
             epochs.remove(max(epochs))
         return max(epochs, default=0)
-
-    def _scalars(self) -> list[dict]:
-        records = []
-        for path in sorted(self.work_dir.glob("*/vis_data/scalars.json")):
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            records += [json.loads(line) for line in lines if line.endswith("\n")]
-        return records
 
     def _measure(self, device: str) -> dict[str, float]:
         """Images a second of the loader, alone and with the work on the device."""
@@ -280,7 +273,7 @@ class Run:
 
     def _record(self, data: dict, speed: dict[str, float]) -> dict:
         batch = self.cfg.train_dataloader.batch_size
-        times = [r["time"] for r in self._scalars() if "loss" in r]
+        times = [r["time"] for r in read_records(self.work_dir) if "loss" in r]
         parameters = build_model(self.cfg).parameters()
         modules = {name: importlib.import_module(name) for name in PACKAGES}
         return {
