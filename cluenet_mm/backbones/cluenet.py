@@ -21,7 +21,6 @@ from math import log, sqrt
 from typing import ClassVar
 
 import torch
-from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from ..layers import (
@@ -43,6 +42,7 @@ from ..ops import (
 )
 from ..registry import MODELS
 from .base import ClusterBackbone, drop_path_rates, per_stage, resolve_arch
+from .block import ClusterBlock
 
 INITIAL_TEMPERATURE = 2.13
 # Points per centre from which the initial centres are pooled before projecting.
@@ -135,41 +135,6 @@ class ClusterAttention(nn.Module):
             pooled = [grid_centers(y, self.cluster_grid) for y in (keys, values)]
         keys, values = (split_heads(y, self.num_heads) for y in pooled)
         return keys, values
-
-
-class CLUENetBlock(nn.Module):
-    """Residual block: cluster attention, then an MLP with a depth-wise convolution.
-
-    Args:
-        mixer: The cluster attention.
-        channels: Channels ``C``.
-        mlp_ratio: Hidden channels of the MLP over ``C``.
-        drop_rate: Dropout probability in the MLP.
-        drop_path_rate: Stochastic-depth rate of both branches.
-    """
-
-    def __init__(
-        self,
-        mixer: ClusterAttention,
-        channels: int,
-        mlp_ratio: int,
-        drop_rate: float,
-        drop_path_rate: float,
-    ) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(channels)
-        self.mixer = mixer
-        self.norm2 = nn.LayerNorm(channels)
-        self.mlp = ConvMLP(channels, mlp_ratio * channels, drop_rate)
-        self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
-
-    def forward(
-        self, x: Tensor, shared: Assignment | None
-    ) -> tuple[Tensor, Assignment]:
-        """Map ``(B, H, W, C)`` to the same shape, and pass the assignment on."""
-        mixed, shared = self.mixer(self.norm1(x), shared)
-        x = x + self.drop_path(mixed)
-        return x + self.drop_path(self.mlp(self.norm2(x))), shared
 
 
 @MODELS.register_module()
@@ -270,9 +235,10 @@ class CLUENet(ClusterBackbone):
         rates = drop_path_rates(drop_path_rate, depths)
         super().__init__(len(depths), out_indices, frozen_stages, with_cp, init_cfg)
 
-        def block(stage: int, depth: int) -> CLUENetBlock:
+        def block(stage: int, depth: int) -> ClusterBlock:
+            channels = dims[stage]
             mixer = ClusterAttention(
-                dims[stage],
+                channels,
                 row["num_heads"][stage],
                 row["head_dims"],
                 grids[stage],
@@ -280,13 +246,8 @@ class CLUENet(ClusterBackbone):
                 assigns=depth == 0,
                 impl=impl,
             )
-            return CLUENetBlock(
-                mixer,
-                dims[stage],
-                row["mlp_ratios"][stage],
-                drop_rate,
-                rates[stage][depth],
-            )
+            mlp = ConvMLP(channels, row["mlp_ratios"][stage] * channels, drop_rate)
+            return ClusterBlock(mixer, mlp, nn.LayerNorm, channels, rates[stage][depth])
 
         stages = range(self.num_stages)
         self.build(

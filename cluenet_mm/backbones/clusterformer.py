@@ -31,7 +31,6 @@ we chose:
 from collections.abc import Sequence
 from typing import ClassVar
 
-from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from ..layers import (
@@ -47,6 +46,7 @@ from ..layers import (
 from ..ops import Folds, grid_centers, merge_heads, split_heads, unit
 from ..registry import MODELS
 from .base import ClusterBackbone, drop_path_rates, per_stage, resolve_arch
+from .block import ClusterBlock
 from .region import RegionBackbone
 
 
@@ -93,8 +93,8 @@ class RecurrentMixer(nn.Module):
         """The module that sees every step of the clustering."""
         return self.clustering.assignment
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Mix a map ``(B, H, W, C)`` to the same shape."""
+    def forward(self, x: Tensor, state: None = None) -> tuple[Tensor, None]:
+        """Mix a map ``(B, H, W, C)`` to the same shape; blocks share no state."""
         folds = Folds.of(x.shape[1:3], self.fold_grid, x.device)
         values = folds.fold(self.value(x))  # (B * regions, h, w, C)
         keys = split_heads(folds.fold(self.key(x)), self.num_heads)
@@ -107,7 +107,7 @@ class RecurrentMixer(nn.Module):
         centers = initial + self.clustering(initial, keys, values, members)
         out = dispatch_by_similarity(split_heads(centers, self.num_heads), values)
         out = folds.unfold(merge_heads(out).unflatten(1, folds.region))
-        return self.message(out)
+        return self.message(out), state
 
 
 def dispatch_by_similarity(centers: Tensor, points: Tensor) -> Tensor:
@@ -123,38 +123,6 @@ def dispatch_by_similarity(centers: Tensor, points: Tensor) -> Tensor:
     # (B, G, D, L) x (B, G, L, D): small, whatever the number of points.
     matrix = unit(centers).transpose(-2, -1) @ centers / centers.size(2)
     return unit(points) @ matrix
-
-
-class ClusterFormerBlock(nn.Module):
-    """Residual block: recurrent clustering with dispatching, then an MLP.
-
-    Args:
-        mixer: The mixer.
-        channels: Channels ``C``.
-        mlp_ratio: Hidden channels of the MLP over ``C``.
-        drop_rate: Dropout probability in the MLP.
-        drop_path_rate: Stochastic-depth rate of both branches.
-    """
-
-    def __init__(
-        self,
-        mixer: RecurrentMixer,
-        channels: int,
-        mlp_ratio: int,
-        drop_rate: float,
-        drop_path_rate: float,
-    ) -> None:
-        super().__init__()
-        self.norm1 = MapNorm(channels)
-        self.mixer = mixer
-        self.norm2 = MapNorm(channels)
-        self.mlp = MLP(channels, mlp_ratio * channels, drop_rate)
-        self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
-
-    def forward(self, x: Tensor, state: None) -> tuple[Tensor, None]:
-        """Map ``(B, H, W, C)`` to the same shape; blocks share no state."""
-        x = x + self.drop_path(self.mixer(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x))), state
 
 
 @MODELS.register_module()
@@ -235,22 +203,18 @@ class ClusterFormer(ClusterBackbone):
         rates = drop_path_rates(drop_path_rate, depths)
         super().__init__(len(depths), out_indices, frozen_stages, with_cp, init_cfg)
 
-        def block(stage: int, depth: int) -> ClusterFormerBlock:
+        def block(stage: int, depth: int) -> ClusterBlock:
+            channels = dims[stage]
             mixer = RecurrentMixer(
-                dims[stage],
+                channels,
                 row["num_heads"][stage],
                 grids[stage],
                 folds[stage],
                 num_iterations,
                 impl,
             )
-            return ClusterFormerBlock(
-                mixer,
-                dims[stage],
-                row["mlp_ratios"][stage],
-                drop_rate,
-                rates[stage][depth],
-            )
+            mlp = MLP(channels, row["mlp_ratios"][stage] * channels, drop_rate)
+            return ClusterBlock(mixer, mlp, MapNorm, channels, rates[stage][depth])
 
         stages = range(self.num_stages)
         self.build(

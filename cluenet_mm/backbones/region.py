@@ -7,8 +7,6 @@ reducer between stages.
 from collections.abc import Sequence
 from typing import Protocol
 
-import torch
-from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from ..layers import (
@@ -21,6 +19,7 @@ from ..layers import (
 )
 from ..ops import Folds, dispatch_project, grid_centers, split_heads, unit
 from .base import ClusterBackbone, drop_path_rates
+from .block import ClusterBlock
 
 
 class Aggregate(Protocol):
@@ -90,8 +89,8 @@ class RegionMixer(nn.Module):
         self.assignment = ScaledAssignment(impl=impl)
         self.proj = PointwiseConv(inner, channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Mix a map ``(B, H, W, C)`` to the same shape."""
+    def forward(self, x: Tensor, state: None = None) -> tuple[Tensor, None]:
+        """Mix a map ``(B, H, W, C)`` to the same shape; blocks share no state."""
         heads = self.num_heads
         folds = Folds.of(x.shape[1:3], self.fold_grid, x.device)
         features = folds.fold(self.feature(x))  # (B * regions, h, w, G * D)
@@ -110,47 +109,11 @@ class RegionMixer(nn.Module):
         out = dispatch_project(
             centers, index, similarity, self.proj.weight, self.proj.bias, impl=self.impl
         )  # (B * regions, N, C)
-        return folds.unfold(out.unflatten(1, folds.region))
-
-
-class RegionBlock(nn.Module):
-    """Residual block: a mixer, then an MLP, each scaled per channel.
-
-    Args:
-        mixer: The mixer.
-        channels: Channels ``C``.
-        mlp_ratio: Hidden channels of the MLP over ``C``.
-        drop_rate: Dropout probability in the MLP.
-        drop_path_rate: Stochastic-depth rate of both branches.
-        layer_scale_init: Initial scale of both branches (LayerScale).
-    """
-
-    def __init__(
-        self,
-        mixer: RegionMixer,
-        channels: int,
-        mlp_ratio: int,
-        drop_rate: float,
-        drop_path_rate: float,
-        layer_scale_init: float,
-    ) -> None:
-        super().__init__()
-        self.norm1 = MapNorm(channels)
-        self.mixer = mixer
-        self.scale1 = nn.Parameter(torch.full((channels,), layer_scale_init))
-        self.norm2 = MapNorm(channels)
-        self.mlp = MLP(channels, mlp_ratio * channels, drop_rate)
-        self.scale2 = nn.Parameter(torch.full((channels,), layer_scale_init))
-        self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
-
-    def forward(self, x: Tensor, state: None) -> tuple[Tensor, None]:
-        """Map ``(B, H, W, C)`` to the same shape; blocks share no state."""
-        x = x + self.drop_path(self.scale1 * self.mixer(self.norm1(x)))
-        return x + self.drop_path(self.scale2 * self.mlp(self.norm2(x))), state
+        return folds.unfold(out.unflatten(1, folds.region)), state
 
 
 class RegionBackbone(ClusterBackbone):
-    """Pyramid of :class:`RegionBlock`."""
+    """Pyramid that clusters by :class:`RegionMixer`."""
 
     def build_regions(
         self,
@@ -182,9 +145,10 @@ class RegionBackbone(ClusterBackbone):
         dims, depths = row["embed_dims"], row["depths"]
         rates = drop_path_rates(drop_path_rate, depths)
 
-        def block(stage: int, depth: int) -> RegionBlock:
+        def block(stage: int, depth: int) -> ClusterBlock:
+            channels = dims[stage]
             mixer = RegionMixer(
-                dims[stage],
+                channels,
                 row["num_heads"][stage],
                 row["head_dims"],
                 proposal_grids[stage],
@@ -192,13 +156,9 @@ class RegionBackbone(ClusterBackbone):
                 aggregate,
                 impl,
             )
-            return RegionBlock(
-                mixer,
-                dims[stage],
-                row["mlp_ratios"][stage],
-                drop_rate,
-                rates[stage][depth],
-                layer_scale_init,
+            mlp = MLP(channels, row["mlp_ratios"][stage] * channels, drop_rate)
+            return ClusterBlock(
+                mixer, mlp, MapNorm, channels, rates[stage][depth], layer_scale_init
             )
 
         self.build(

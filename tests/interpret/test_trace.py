@@ -308,14 +308,15 @@ def test_a_pixel_has_the_cluster_of_its_patch():
 
 @families
 def test_a_batch_is_traced_as_its_images_are(family):
-    model, images = build(family), torch.randn(3, 3, 40, 36)
+    # In double precision: in single, rounding tips near ties on some processors.
+    model = build(family).double()
+    images = torch.randn(3, 3, 40, 36, dtype=torch.float64)
     together = trace(model, images)
     for i in range(3):
         alone = trace(model, images[i : i + 1])
         for stage in range(4):
             index = alone.clusters(stage, grid="pixels")
-            same = together.clusters(stage, grid="pixels")[i : i + 1] == index
-            assert same.float().mean() > 0.99  # rounding may tip a tie
+            assert together.clusters(stage, grid="pixels")[i : i + 1].equal(index)
 
 
 @families
