@@ -1,17 +1,16 @@
 """The digit scenes as a panoptic data set of mmdet."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from mmdet.datasets import CocoPanopticDataset
 
 from ..registry import DATASETS
-from .digits_scenes import BACKGROUND, DIGITS, PALETTE, prepare_scenes
-from .split import check_split
+from .digits_scenes import BACKGROUND, DIGITS, PALETTE
+from .scenes_dataset import ScenesDataset
 
 
 @DATASETS.register_module()
-class DigitsPanoptic(CocoPanopticDataset):
+class DigitsPanoptic(ScenesDataset, CocoPanopticDataset):
     """Scenes of handwritten digits, every pixel in a segment, made on first use.
 
     The same scenes as those of ``DigitsInstances``. The ten digits are the things and
@@ -38,27 +37,10 @@ class DigitsPanoptic(CocoPanopticDataset):
         "palette": [*PALETTE, BACKGROUND],
     }
 
-    def __init__(
-        self,
-        split: str,
-        data_root: str = "data/digits_scenes",
-        pipeline: Sequence = (),
-        indices: int | Sequence[int] | None = None,
-        test_mode: bool = False,
-        lazy_init: bool = False,
-    ) -> None:
-        check_split(split)
-        super().__init__(
-            ann_file=f"annotations/panoptic_{split}.json",
-            data_root=data_root,
-            data_prefix={"img": f"images/{split}/", "seg": f"panoptic/{split}/"},
-            pipeline=pipeline,
-            indices=indices,
-            test_mode=test_mode,
-            lazy_init=lazy_init,
-        )
-
-    def load_data_list(self) -> list[dict]:
-        """Read the annotations, from scenes that are made first where needed."""
-        prepare_scenes(self.data_root)
-        return super().load_data_list()
+    @staticmethod
+    def files(split: str) -> dict:
+        """Where a split lies below ``data_root``, as options of the data set."""
+        return {
+            "ann_file": f"annotations/panoptic_{split}.json",
+            "data_prefix": {"img": f"images/{split}/", "seg": f"panoptic/{split}/"},
+        }

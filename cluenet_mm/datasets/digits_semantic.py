@@ -1,17 +1,16 @@
 """The digit scenes as a data set of mmseg."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from mmseg.datasets import BaseSegDataset
 
 from ..registry import DATASETS
-from .digits_scenes import DIGITS, PALETTE, prepare_scenes
-from .split import check_split
+from .digits_scenes import DIGITS, PALETTE
+from .scenes_dataset import ScenesDataset
 
 
 @DATASETS.register_module()
-class DigitsSemantic(BaseSegDataset):
+class DigitsSemantic(ScenesDataset, BaseSegDataset):
     """Scenes of handwritten digits with label maps, made on first use.
 
     The same scenes as those of ``DigitsInstances``; the classes are the background and
@@ -35,30 +34,13 @@ class DigitsSemantic(BaseSegDataset):
         "palette": [(0, 0, 0), *PALETTE],
     }
 
-    def __init__(
-        self,
-        split: str,
-        data_root: str = "data/digits_scenes",
-        pipeline: Sequence = (),
-        indices: int | Sequence[int] | None = None,
-        test_mode: bool = False,
-        lazy_init: bool = False,
-    ) -> None:
-        check_split(split)
-        super().__init__(
-            img_suffix=".png",
-            data_root=data_root,
-            data_prefix={
+    @staticmethod
+    def files(split: str) -> dict:
+        """Where a split lies below ``data_root``, as options of the data set."""
+        return {
+            "img_suffix": ".png",
+            "data_prefix": {
                 "img_path": f"images/{split}",
                 "seg_map_path": f"semantic/{split}",
             },
-            pipeline=pipeline,
-            indices=indices,
-            test_mode=test_mode,
-            lazy_init=lazy_init,
-        )
-
-    def load_data_list(self) -> list[dict]:
-        """List the files, of scenes that are made first where needed."""
-        prepare_scenes(self.data_root)
-        return super().load_data_list()
+        }
