@@ -36,6 +36,7 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cluenet_mm.analysis import quality, reproduction
@@ -44,12 +45,6 @@ from cluenet_mm.analysis.results import by_side, read_results
 from cluenet_mm.engine.cli import fail
 from cluenet_mm.files import write_text
 
-PLACE = re.compile(
-    r"(<!-- (results|families|steps|models|runs|reproduction|emergence|faithfulness): "
-    r"(\S+)(?: (\S+))? -->\n)"
-    r".*?(<!-- end -->)",
-    re.DOTALL,
-)
 COLUMNS = (
     "mode",
     "pixels",
@@ -210,31 +205,37 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+# What can stand in a page: the files' names and what follows them, to Markdown.
+TABLES: dict[str, Callable[[list[Path], str | None], str]] = {
+    "results": lambda paths, _: table(read_results(*paths)),
+    "families": lambda paths, picture: family_table(read_results(*paths), picture),
+    "steps": lambda paths, _: step_table(read_results(*paths, "steps")),
+    "models": lambda paths, prefix: model_table(read_results(*paths, "models"), prefix),
+    "runs": lambda paths, _: run_table(read_results(*paths, "runs")),
+    "reproduction": lambda paths, _: reproduction.table(read_results(*paths, "runs")),
+    "emergence": lambda paths, _: quality.emergence_table(read_all(paths)),
+    "faithfulness": lambda paths, _: quality.faithfulness_table(read_all(paths)),
+}
+PLACE = re.compile(
+    rf"(<!-- ({'|'.join(TABLES)}): (\S+)(?: (\S+))? -->\n).*?(<!-- end -->)", re.DOTALL
+)
+
+
+def read_all(paths: Sequence[Path]) -> list[dict]:
+    """Results of cluster_quality.py, which have no version of their own."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
 def main() -> None:
     """Run the command line."""
     args = parse_args()
 
     def fill(place: re.Match) -> str:
-        start, kind, name, prefix, end = place.groups()
-        paths = [args.results / part for part in name.split(",")]
-        path = paths[0]
+        start, kind, names, option, end = place.groups()
+        paths = [args.results / name for name in names.split(",")]
         if not all(path.is_file() for path in paths):
             return f"{start}Not measured yet.\n{end}"
-        if kind == "steps":
-            text = step_table(read_results(path, "steps"))
-        elif kind == "models":
-            text = model_table(read_results(path, "models"), prefix)
-        elif kind == "runs":
-            text = run_table(read_results(path, "runs"))
-        elif kind == "reproduction":
-            text = reproduction.table(read_results(path, "runs"))
-        elif kind in ("emergence", "faithfulness"):
-            found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-            text = getattr(quality, f"{kind}_table")(found)
-        elif kind == "families":
-            text = family_table(read_results(path), prefix)
-        else:
-            text = table(read_results(path))
+        text = TABLES[kind](paths, option)
         return f"{start}{text}{end}"
 
     try:
