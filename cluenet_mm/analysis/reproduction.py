@@ -1,6 +1,8 @@
 """What tools/reproduce/cifar100.py trains, and how its results are shown."""
 
+from collections.abc import Mapping
 from statistics import mean, stdev
+from types import MappingProxyType
 from typing import NamedTuple
 
 from mmengine.config import Config
@@ -48,16 +50,18 @@ class Protocol(NamedTuple):
     Attributes:
         text: What has to stand beside its numbers.
         runs: Pairs of network and seed that it consists of, in their order.
-        classes: Only the first so many classes, or all.
+        classes: The first so many classes.
         epochs: Length; ``None`` leaves schedule, batch and rate of the recipe.
         batch_size: Images a step.
+        images_per_class: Images that a class must have, by split.
     """
 
     text: str
     runs: tuple[tuple[str, int], ...]
-    classes: int | None = None
+    classes: int = 100
     epochs: int | None = None
     batch_size: int | None = None
+    images_per_class: Mapping[str, int] = MappingProxyType({"train": 500, "test": 100})
 
 
 PROTOCOLS = {
@@ -80,6 +84,7 @@ PROTOCOLS = {
         classes=2,
         epochs=3,
         batch_size=16,
+        images_per_class=MappingProxyType({}),
     ),
 }
 
@@ -93,8 +98,6 @@ def compose(network: str, protocol: str, seed: int, data: str) -> Config:
         seed: Of weights, order of images, augmentation and drop path.
         data: Folder with ``train.npz`` and ``test.npz``.
 
-    Raises:
-        FileNotFoundError: The network has no such config.
     """
     cfg = Config.fromfile(config_path(NETWORKS[network].config))
     batch, rate = cfg.train_dataloader.batch_size, cfg.optim_wrapper.optimizer.lr
@@ -110,9 +113,8 @@ def compose(network: str, protocol: str, seed: int, data: str) -> Config:
         cfg.param_scheduler = _schedule(settings.epochs, rate)
         cfg.train_cfg.max_epochs = settings.epochs
         cfg.pop("auto_scale_lr", None)
-    if settings.classes is not None:
-        cfg.model.head.num_classes = settings.classes
-        cfg.data_preprocessor.num_classes = settings.classes
+    cfg.model.head.num_classes = settings.classes
+    cfg.data_preprocessor.num_classes = settings.classes
     for name, split in (("train", "train"), ("val", "test"), ("test", "test")):
         loader = cfg[f"{name}_dataloader"]
         loader.dataset.path = f"{data}/{split}.npz"

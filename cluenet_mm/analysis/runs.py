@@ -66,7 +66,7 @@ def read_run(work_dir: Path) -> dict[str, Any]:
         "config": next(work_dir.glob("*.py")).stem,
         "backbone": cfg.model.backbone.type.split(".")[-1],
         "seed": cfg.get("randomness", {}).get("seed"),
-        "device": _first(r"^ +GPU 0: (.+)$", log) or "CPU",
+        "device": _first(r"^ +GPU 0(?:,\d+)*: (.+)$", log) or "CPU",
         "pytorch": _first(r"^ +PyTorch: (.+)$", log),
         "length": f"{max(metrics):,} {unit}",
         "hours": round(seconds / 3600, 4),

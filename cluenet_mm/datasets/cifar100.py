@@ -75,13 +75,13 @@ def read_source(path: Path) -> Source:
     return source
 
 
-def prepare(source: Source, folder: Path, classes: int | None = None) -> dict[str, int]:
+def prepare(source: Source, folder: Path, classes: int) -> dict[str, int]:
     """Write the files of :class:`TensorImages`, ``train.npz`` and ``test.npz``.
 
     Args:
         source: Where the images come from.
         folder: Made where it is missing. A file appears once it is complete.
-        classes: Only the classes with the first labels.
+        classes: Number of classes, those with the first labels.
 
     Returns:
         Number of images by split.
@@ -89,7 +89,7 @@ def prepare(source: Source, folder: Path, classes: int | None = None) -> dict[st
     counts = {}
     for split in SPLITS:
         images, labels = source.splits[split]
-        chosen = labels < (classes or len(source.classes))
+        chosen = labels < classes
         counts[split] = int(chosen.sum())
         with (
             replacing(folder / f"{split}.npz") as temporary,

@@ -38,6 +38,10 @@ class TensorImages(Dataset):
             with np.load(path) as arrays:
                 images, labels = arrays["images"], arrays["labels"]
                 classes = tuple(map(str, arrays["classes"]))
+            if images.ndim != 4 or images.dtype != np.uint8:
+                raise ValueError(f"its images are {images.dtype}, {images.shape}")
+            if labels.shape != images.shape[:1] or labels.dtype != np.int64:
+                raise ValueError(f"its labels are {labels.dtype}, {labels.shape}")
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"images {path} do not exist; tools/reproduce/cifar100.py makes them"

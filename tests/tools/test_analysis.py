@@ -490,7 +490,8 @@ def work_dir(tmp_path):
             "train_cfg = dict(by_epoch=True)\nrandomness = dict(seed=3)\n"
         )
         log = folder / start / f"{start}.log"
-        log.write_text("    GPU 0: Some GPU\n    PyTorch: 2.0\n")
+        gpus = {"1": "GPU 0", "2": "GPU 0,1"}[start]  # MMEngine names equal ones once
+        log.write_text(f"    {gpus}: Some GPU\n    PyTorch: 2.0\n")
 
     def write(start, *records):
         lines = "".join(json.dumps(record) + "\n" for record in records)

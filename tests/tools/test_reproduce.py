@@ -1,5 +1,6 @@
 """tools/reproduce/cifar100.py and the images in memory that it trains on."""
 
+import contextlib
 import fcntl
 import io
 import json
@@ -10,6 +11,7 @@ import signal
 import struct
 import sys
 import tarfile
+import time
 from collections import Counter
 
 import numpy as np
@@ -155,24 +157,20 @@ def test_the_first_classes_come_out_in_batches(archive, tmp_path):
     cut.write_bytes((tmp_path / "train.npz").read_bytes()[:-500])
     with pytest.raises(ValueError, match=r"cut\.npz cannot be read"):
         TensorImages(str(cut))
+    arrays = {"images": images, "labels": labels, "classes": CLASSES}
+    for wrong in ({"images": images / 255}, {"labels": labels[1:]}):
+        np.savez(cut, **{**arrays, **wrong})
+        with pytest.raises(ValueError, match=f"its {next(iter(wrong))} are"):
+            TensorImages(str(cut))
 
 
 # --- recipes ----------------------------------------------------------------------
 
 
-def recipes() -> list:
-    found = []
-    for name, network in NETWORKS.items():
-        try:
-            found.append(pytest.param(name, config_path(network.config), id=name))
-        except FileNotFoundError:
-            continue
-    return found
-
-
-@pytest.mark.parametrize(("name", "path"), recipes())
-def test_the_full_protocol_is_the_recipe_on_other_data(name, path):
-    recipe, cfg = Config.fromfile(path), compose(name, "full", 7, "data")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_full_protocol_is_the_recipe_on_other_data(name):
+    recipe = Config.fromfile(config_path(NETWORKS[name].config))
+    cfg = compose(name, "full", 7, "data")
     for key in ("model", "optim_wrapper", "param_scheduler", "train_cfg", "val_cfg"):
         assert cfg[key] == recipe[key], key
     assert cfg.randomness.seed == 7
@@ -186,7 +184,7 @@ def test_the_full_protocol_is_the_recipe_on_other_data(name, path):
 
 
 def test_the_reduced_protocol_scales_the_recipe(archive, tmp_path):
-    prepare(read_source(archive), tmp_path)
+    prepare(read_source(archive), tmp_path, len(CLASSES))
     cfg = compose("cluenet", "reduced", 1, str(tmp_path))
     assert cfg.model.head.num_classes == cfg.data_preprocessor.num_classes == 10
     assert cfg.train_cfg.max_epochs == 6
@@ -276,7 +274,7 @@ def test_the_preprocessor_gives_heads_what_they_expect():
 
 
 def test_the_loader_covers_an_epoch_in_another_order_each_time(archive, tmp_path):
-    prepare(read_source(archive), tmp_path)
+    prepare(read_source(archive), tmp_path, len(CLASSES))
     cfg = compose("coc", "smoke", 0, str(tmp_path))
     loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
     orders = []
@@ -359,6 +357,7 @@ def test_an_interrupted_run_ends_with_the_numbers_of_a_whole_one(
     ]
     assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
     assert read(out, 1)["loss"] != ours["loss"]
+    assert read(out, 1)["config"] == "coc/cls_cifar100.py"
     page = (out / "cifar100_smoke.md").read_text()
     assert "No result, only a trial" in page
     row = next(line for line in page.splitlines() if "Context Cluster" in line)
@@ -409,12 +408,81 @@ def test_what_is_finished_or_taken_is_left_alone(archive, finished, tmp_path, ca
     assert "comes from another source" in here(*words(other, finished))
 
 
+def test_results_of_another_recipe_are_not_taken_for_finished(
+    archive, finished, tmp_path, capsys
+):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    result = out / "results/smoke_coc_seed0.json"
+    result.write_text(json.dumps(read(out, 0) | {"config_sha256": "another"}))
+    assert here(*words(archive, out)) == 1
+    assert f"{result} is of another config; remove it" in capsys.readouterr().out
+    result.write_text("{")
+    assert here(*words(archive, out, "--seeds", 0)) == 1
+
+
+def test_what_was_removed_is_made_again(archive, finished, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    before = read(out, 0)
+    (out / "results/smoke_coc_seed0.json").unlink()
+    (out / "data/smoke/train.npz").unlink()
+    assert here(*words(archive, out)) == 0
+    after = read(out, 0)
+    assert after.pop("images_per_second") != before.pop("images_per_second")
+    assert after == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs prctl")
+def test_training_ends_with_a_tool_that_is_killed(archive, tmp_path):
+    process = toy.start(tmp_path, TOOL, *words(archive, "out", "--seeds", 0))
+    for line in process.stdout:
+        if "epoch 1 of 3" in line:
+            break
+    process.kill()
+    process.communicate(timeout=60)  # the pipe is the tool's alone
+    lock = tmp_path / "out/runs/smoke_coc_seed0/.lock"
+    with lock.open("w") as file:
+        for _ in range(100):
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("training goes on")
+
+
+def test_a_source_needs_all_classes_and_images(archive, tmp_path):
+    known = ("--data", archive, "--out", tmp_path / "out", "--protocol")
+    assert "the source has 3 classes, the protocol 100" in here(*known, "full")
+    check = runpy.run_path(str(toy.TOOLS / TOOL))["check_complete"]
+    whole = PROTOCOLS["reduced"]._replace(classes=3)
+    with pytest.raises(ValueError, match=r"class apple .* has 18 train images, .* 500"):
+        check(read_source(archive), whole)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_device_is_the_only_one_of_its_training(monkeypatch):
+    choose = runpy.run_path(str(toy.TOOLS / TOOL))["choose_device"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose(None) == choose("cuda") == ("cuda:0", "0")
+    assert choose("cuda:1") == ("cuda:1", "1")
+    assert choose("cpu") == ("cpu", "")
+    with pytest.raises(ValueError, match="--device cuda:2: PyTorch finds 2 GPUs"):
+        choose("cuda:2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    assert choose("cuda:1") == ("cuda:1", "7")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert choose(None) == ("cpu", "")
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
         (("--data", "gone"), "error: gone does not exist; a source is"),
         (("--device", "tpu"), "--device tpu: it is cpu, cuda or cuda:N"),
-        (("--device", "cuda:99"), "--device cuda:99: PyTorch finds no such GPU"),
+        (("--device", "cuda:99"), "--device cuda:99: PyTorch finds"),
     ],
 )
 def test_bad_input_is_one_clear_line(archive, tmp_path, command, message):

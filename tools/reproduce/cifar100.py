@@ -13,7 +13,10 @@ Example:
 """
 
 import argparse
+import copy
+import ctypes
 import fcntl
+import hashlib
 import importlib
 import json
 import os
@@ -27,9 +30,11 @@ from datetime import datetime
 from itertools import product
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
@@ -37,17 +42,21 @@ from cluenet_mm import tool_path
 from cluenet_mm.analysis.reproduction import (
     NETWORKS,
     PROTOCOLS,
+    Protocol,
     compose,
     table,
 )
 from cluenet_mm.analysis.runs import read_records, read_run
-from cluenet_mm.datasets.cifar100 import prepare, read_source
+from cluenet_mm.datasets.cifar100 import Source, prepare, read_source
 from cluenet_mm.engine import build_model
 from cluenet_mm.engine.cli import fail
 from cluenet_mm.files import write_text
 
 PACKAGES = ("torch", "mmengine", "mmcv", "mmpretrain", "cluenet_mm")
 ACCURACY = "accuracy/top1"
+# Loaded here: between fork and exec nothing should be.
+LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+PR_SET_PDEATHSIG = 1
 
 
 class RunError(RuntimeError):
@@ -79,26 +88,36 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def choose_device(name: str | None) -> str:
-    """Make the device the only one of this process and its children.
+class Device(NamedTuple):
+    """Where a run takes place.
+
+    Attributes:
+        name: For this process: ``"cpu"`` or ``"cuda:N"``.
+        visible: ``CUDA_VISIBLE_DEVICES`` of training, which sees this device alone.
+            It cannot be changed for this process: PyTorch has looked already.
+    """
+
+    name: str
+    visible: str
+
+
+def choose_device(name: str | None) -> Device:
+    """Find the device of ``--device``.
 
     Raises:
         ValueError: There is no such device.
     """
-    if name is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+    count = torch.cuda.device_count()
+    name = name or ("cuda" if count else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise ValueError(f"--device {name}: it is cpu, cuda or cuda:N")
     if name == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    elif name is not None:
-        _, colon, number = name.partition(":")
-        if colon:
-            lent = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-            at = int(number)
-            number = number if lent == [""] else "".join(lent[at : at + 1])
-            os.environ["CUDA_VISIBLE_DEVICES"] = number
-        if not torch.cuda.is_available():
-            raise ValueError(f"--device {name}: PyTorch finds no such GPU")
-    return "cuda" if torch.cuda.is_available() else "cpu"
+        return Device(name, "")
+    number = int(name.partition(":")[2] or 0)
+    if number >= count:
+        raise ValueError(f"--device {name}: PyTorch finds {count} GPUs")
+    lent = [x for x in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if x]
+    return Device(f"cuda:{number}", lent[number] if lent else str(number))
 
 
 def runs_of(args: argparse.Namespace) -> list[tuple[str, int]]:
@@ -118,22 +137,46 @@ def unpack(source: Path, out: Path, protocol: str) -> dict:
 
     Raises:
         FileNotFoundError: There is no source.
-        ValueError: It is damaged, or ``out`` was begun with another one.
+        ValueError: It is damaged, lacks classes or images of the protocol, or ``out``
+            was begun with another one.
     """
     folder = out / "data" / protocol
     note = folder / "source.json"
     found = read_source(source)
     about = {"kind": found.kind, "md5": found.md5}
-    if note.is_file():
+    arrays = [folder / f"{split}.npz" for split in found.splits]
+    if note.is_file() and all(path.is_file() for path in arrays):
         known = json.loads(note.read_text(encoding="utf-8"))
         if known | about == known:
             return known
         raise ValueError(f"{folder} comes from another source; choose another --out")
-    counts = prepare(found, folder, PROTOCOLS[protocol].classes)
-    about["classes"] = PROTOCOLS[protocol].classes or len(found.classes)
+    about["classes"] = PROTOCOLS[protocol].classes
+    check_complete(found, PROTOCOLS[protocol])
+    counts = prepare(found, folder, about["classes"])
     about |= {f"{split}_images": count for split, count in counts.items()}
     write_text(note, json.dumps(about, indent=1) + "\n")
     return about
+
+
+def check_complete(source: Source, protocol: Protocol) -> None:
+    """Ask for all images that a protocol's numbers are about.
+
+    Raises:
+        ValueError: There are others.
+    """
+    classes = protocol.classes
+    if len(source.classes) < classes:
+        raise ValueError(
+            f"the source has {len(source.classes)} classes, the protocol {classes}"
+        )
+    for split, wanted in protocol.images_per_class.items():
+        labels = source.splits[split].labels
+        counts = np.bincount(labels, minlength=classes)[:classes]
+        if wrong := np.flatnonzero(counts != wanted).tolist():
+            raise ValueError(
+                f"class {source.classes[wrong[0]]} of the source has "
+                f"{counts[wrong[0]]} {split} images, CIFAR-100 {wanted}"
+            )
 
 
 class Run:
@@ -145,28 +188,43 @@ class Run:
         self.work_dir = out / "runs" / self.name
         self.result = out / "results" / f"{self.name}.json"
         self.cfg = compose(network, protocol, seed, f"data/{protocol}")
+        # Taken at once: what builds from a config writes into it.
+        self.fingerprint = fingerprint(self.cfg)
         stem = "cls_cifar100" if protocol == "full" else f"cls_cifar100_{protocol}"
         self.config = self.work_dir / "composed" / f"{stem}.py"
         self.epochs = self.cfg.train_cfg.max_epochs
 
-    def train(self, data: dict, device: str) -> None:
+    def is_finished(self) -> bool:
+        """Whether there are results.
+
+        Raises:
+            RunError: They are of another config, or damaged.
+        """
+        if not self.result.is_file():
+            return False
+        if read_result(self.result).get("config_sha256") != self.fingerprint:
+            raise RunError(
+                f"{self.result} is of another config; remove it or choose another --out"
+            )
+        return True
+
+    def train(self, data: dict, device: Device) -> None:
         """Train from where the run stands, and write its results.
 
         Raises:
             RunError: It cannot begin, or training failed.
         """
         with self._lock() as lock:
-            text = self.cfg.pretty_text
             if not self.config.is_file():
-                write_text(self.config, text)
-            elif self.config.read_text(encoding="utf-8") != text:
+                write_text(self.config, self.cfg.pretty_text)
+            elif fingerprint(Config.fromfile(self.config)) != self.fingerprint:
                 raise RunError(
                     f"{self.work_dir} was begun with another config; remove it or "
                     "choose another --out"
                 )
-            speed = self._measure(device)
+            speed = self._measure(device.name)
             if len(self._evaluated()) < self.epochs:
-                self._start(lock)
+                self._start(lock, device)
             write_text(self.result, json.dumps(self._record(data, speed)) + "\n")
 
     @contextmanager
@@ -180,7 +238,7 @@ class Run:
                 raise RunError("another process is training it") from None
             yield file.fileno()
 
-    def _start(self, lock: int) -> None:
+    def _start(self, lock: int, device: Device) -> None:
         words = [sys.executable, tool_path("train.py"), self.config, "--work-dir"]
         words.append(self.work_dir)
         if epoch := self._whole_epoch():
@@ -199,12 +257,14 @@ class Run:
             subprocess.Popen(
                 relative,
                 cwd=self.out,
+                env={**os.environ, "CUDA_VISIBLE_DEVICES": device.visible},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 encoding="utf-8",
                 errors="replace",
                 pass_fds=(lock,),
                 start_new_session=True,
+                preexec_fn=end_with_parent,
             ) as process,
         ):
             try:
@@ -250,7 +310,7 @@ class Run:
     def _measure(self, device: str) -> dict[str, float]:
         """Images a second of the loader, alone and with the work on the device."""
         init_default_scope(self.cfg.default_scope)
-        settings = self.cfg.train_dataloader.copy()
+        settings = copy.deepcopy(self.cfg.train_dataloader)
         settings.dataset.path = str(self.out / settings.dataset.path)
         loader = Runner.build_dataloader(settings, seed=0)
         preprocessor = MODELS.build(self.cfg.data_preprocessor).to(device)
@@ -260,8 +320,8 @@ class Run:
             for batch in loader:
                 if augment:
                     preprocessor(batch, training=True)
-            if augment and device == "cuda":
-                torch.cuda.synchronize()
+            if device != "cpu":
+                torch.cuda.synchronize(device)
             seconds = time.perf_counter() - start
             return round(len(loader.dataset) / seconds, 1)
 
@@ -278,6 +338,8 @@ class Run:
         modules = {name: importlib.import_module(name) for name in PACKAGES}
         return {
             **read_run(self.work_dir),
+            "config": NETWORKS[self.network].config,
+            "config_sha256": self.fingerprint,
             "network": self.network,
             "protocol": self.protocol,
             "data": data,
@@ -304,10 +366,32 @@ class Run:
         return total
 
 
+def read_result(path: Path) -> dict:
+    """Read what a run left.
+
+    Raises:
+        RunError: The file is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}); remove it") from error
+
+
+def fingerprint(cfg: Config) -> str:
+    """Checksum of what a config says, however it is laid out."""
+    text = json.dumps(cfg.to_dict(), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def write_tables(out: Path, protocol: str) -> Path:
-    """Bring all finished runs of a protocol together; returns the table's path."""
+    """Bring all finished runs of a protocol together; returns the table's path.
+
+    Raises:
+        RunError: A result is damaged.
+    """
     paths = sorted((out / "results").glob(f"{protocol}_*.json"))
-    runs = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    runs = [read_result(path) for path in paths]
     results = {"protocol": protocol, "runs": runs}
     lines = ",\n".join(json.dumps(run) for run in runs)
     text = f'{{"protocol": "{protocol}", "runs": [\n{lines}\n]}}\n'
@@ -322,6 +406,12 @@ def say(message: str) -> None:
     print(f"{datetime.now():%H:%M:%S} {message}", flush=True)
 
 
+def end_with_parent() -> None:
+    """Ask Linux to end this child if its parent is killed and cannot do so."""
+    if LIBC is not None:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def stop(number: int, frame: Any) -> None:
     """Treat a request to end as Ctrl-C."""
     raise KeyboardInterrupt
@@ -331,6 +421,8 @@ def main() -> int:
     """Run the command line and return its exit status: 1 if a run failed."""
     args = parse_args()
     signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup wants it
+        signal.signal(signal.SIGHUP, stop)
     out, failed = args.out.resolve(), False
     try:
         device = choose_device(args.device)
@@ -339,30 +431,25 @@ def main() -> int:
         fail(error)
     say(
         f"{data['train_images']:,} training and {data['test_images']:,} test images "
-        f"({data['kind']}), on {device}"
+        f"({data['kind']}), on {device.name}"
     )
     for network, seed in runs_of(args):
-        name = f"{args.protocol}_{network}_seed{seed}"
+        run = Run(out, network, args.protocol, seed)
         try:
-            run = Run(out, network, args.protocol, seed)
-        except FileNotFoundError as error:
-            say(f"{name}: skipped, {error}")
-            failed |= args.models is not None
-            continue
-        if run.result.is_file():
-            say(f"{name}: finished already")
-            continue
-        try:
-            run.train(data, device)
-        except (RunError, ValueError) as error:
-            say(f"{name}: {error}")
+            if run.is_finished():
+                say(f"{run.name}: finished already")
+            else:
+                run.train(data, device)
+                say(f"{run.name}: finished")
+            page = write_tables(out, args.protocol)
+        except (RunError, OSError, ValueError, torch.OutOfMemoryError) as error:
+            say(f"{run.name}: {error}")
             failed = True
         except KeyboardInterrupt:
-            say(f"{name}: interrupted; the same command goes on")
+            say(f"{run.name}: interrupted; the same command goes on")
             return 130
-        else:
-            say(f"{name}: finished, {write_tables(out, args.protocol)}")
-    write_tables(out, args.protocol)
+    if not failed:
+        say(f"the table: {page}")
     return int(failed)
 
 
