@@ -77,8 +77,7 @@ class Side:
 class _Entry:
     """A side at work. The first error ends it and is kept in its results."""
 
-    def __init__(self, side: Side, worker: Worker, results: dict) -> None:
-        self.side = side
+    def __init__(self, worker: Worker, results: dict) -> None:
         self.results = results
         self._worker = worker
 
@@ -117,46 +116,74 @@ def measure(
         One dictionary a side, with ``error`` instead of numbers where it failed, and
         what the workers say about the machine.
     """
-    with ExitStack() as stack:
-        entries = []
-        for side in sides:
-            job = side.job(settings, mode, shape)
-            worker = Worker(Bench, job, COMPILER_GRACE if settings.compile else 0)
-            results = {"config": side.name, "label": side.label, "impl": side.impl}
-            results |= {"mode": mode, "shape": list(shape), "batch": batch}
-            entries.append(_Entry(side, stack.enter_context(closing(worker)), results))
-        # Loading may overlap, measuring may not.
-        machine = [entry.ask("about") for entry in entries]
-        for entry in entries:
-            if batch is None:
-                entry.results["batch"] = entry.ask("largest_batch")
-            memory = entry.ask("peak_memory", entry.results["batch"])
-            entry.results["peak_memory_mib"] = memory
-            entry.ask("warm_up", entry.results["batch"])
-        rounds = [[e.ask("round") for e in entries] for _ in range(settings.rounds)]
-    for entry, speeds in zip(entries, zip(*rounds, strict=True), strict=True):
-        if not entry.failed:
-            _summarise(entry.results, list(speeds), entry.side.cost(shape))
-    first, *others = (entry.results for entry in entries)
+    cases = [
+        {
+            "config": side.name,
+            "label": side.label,
+            "impl": side.impl,
+            "mode": mode,
+            "shape": list(shape),
+            "batch": batch,
+            "rounds": [],
+        }
+        for side in sides
+    ]
+    machine: dict = {}
+    for _ in range(settings.processes):
+        with ExitStack() as stack:
+            entries = []
+            for side, case in zip(sides, cases, strict=True):
+                if "error" not in case:
+                    job = side.job(settings, mode, shape)
+                    grace = COMPILER_GRACE if settings.compile else 0
+                    worker = stack.enter_context(closing(Worker(Bench, job, grace)))
+                    entries.append(_Entry(worker, case))
+            machine = _measure_once(entries, settings.rounds) or machine
+    for side, case in zip(sides, cases, strict=True):
+        if "error" not in case:
+            _summarise(case, side.cost(shape))
+    first, *others = cases
     for other in others:
         if "error" not in first and "error" not in other:
             other["ratio"] = _ratio(other, first)
-    return [first, *others], next((m for m in machine if m is not None), {})
+    return cases, machine
 
 
-def _summarise(results: dict, speeds: list[float], cost: Part) -> None:
-    results["images_per_second"] = median(speeds)
-    results["images_per_second_range"] = [min(speeds), max(speeds)]
-    results["rounds"] = speeds
-    results["parameters"] = cost.parameters
-    results["macs_per_image"] = cost.published
-    results["macs_per_second"] = cost.published * results["images_per_second"]
+def _measure_once(entries: list[_Entry], rounds: int) -> dict:
+    """Add the rounds of one process of every side; memory is that of the first one."""
+    # Loading may overlap, measuring may not.
+    machine = [entry.ask("about") for entry in entries]
+    for entry in entries:
+        case = entry.results
+        if case["batch"] is None:
+            case["batch"] = entry.ask("largest_batch")
+        if "peak_memory_mib" not in case:
+            case["peak_memory_mib"] = entry.ask("peak_memory", case["batch"])
+        entry.ask("warm_up", case["batch"])
+    speeds = [[entry.ask("round") for entry in entries] for _ in range(rounds)]
+    for entry, own in zip(entries, zip(*speeds, strict=True), strict=True):
+        entry.results["rounds"].append(list(own))
+    return next((m for m in machine if m is not None), {})
+
+
+def _summarise(case: dict, cost: Part) -> None:
+    speeds = [median(rounds) for rounds in case["rounds"]]
+    case["images_per_second"] = median(speeds)
+    case["images_per_second_range"] = [min(speeds), max(speeds)]
+    case["parameters"] = cost.parameters
+    case["macs_per_image"] = cost.published
+    case["macs_per_second"] = cost.published * case["images_per_second"]
 
 
 def _ratio(case: dict, baseline: dict) -> dict:
-    """Ratios to the baseline; the speed's is the median over neighbouring rounds."""
-    pairs = zip(case["rounds"], baseline["rounds"], strict=True)
-    speeds = [speed / base for speed, base in pairs]
+    """Ratios to the baseline; the speed's is the median over processes.
+
+    Of one process of each it is the median over neighbouring rounds.
+    """
+    speeds = [
+        median(speed / base for speed, base in zip(ours, theirs, strict=True))
+        for ours, theirs in zip(case["rounds"], baseline["rounds"], strict=True)
+    ]
     macs = case["macs_per_image"] / baseline["macs_per_image"]
     memory = None
     if baseline["peak_memory_mib"] > 0:

@@ -49,6 +49,9 @@ class Settings:
         memory_limit: MiB that may be taken over the loaded model, or ``None``.
         keep_memory: Whether freed memory of the CPU is kept while steps are timed.
         rounds: Timed rounds of every worker.
+        processes: Workers of every side, one after the other. A process may keep a
+            speed of its own for as long as it lives, by where its memory happens to
+            lie, so that rounds alone show too narrow a range.
     """
 
     device: str
@@ -57,7 +60,8 @@ class Settings:
     threads: int | None = None
     memory_limit: int | None = None
     keep_memory: bool = False
-    rounds: int = 7
+    rounds: int = 5
+    processes: int = 3
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,7 @@ class Bench:
             except AssertionError:  # mmpretrain's Swin: no map smaller than a window
                 self._load(1, job.shape)
                 self._step()
+        self._release()
         if settings.memory_limit is not None:
             limit_memory(settings.memory_limit, settings.device)
 
@@ -194,12 +199,13 @@ class Bench:
 
     def round(self) -> float:
         """Images per second over one round."""
-        # The cache was given back after the last round.
+        # What _release gave back is taken again before the clock runs.
         if self.settings.device == "cuda":
+            self._load(self._batch, self.job.shape)
             self._step()
         seconds = self._seconds(self._repeats)
         self._release()
-        return self._repeats * len(self._images) / seconds
+        return self._repeats * self._batch / seconds
 
     def largest_batch(self) -> int:
         """Largest batch with which a step fits into the memory of the GPU.
@@ -225,12 +231,11 @@ class Bench:
         except torch.OutOfMemoryError:
             return False
         finally:
-            self._model.zero_grad(set_to_none=True)
             self._release()
         return True
 
     def _load(self, batch: int, shape: tuple[int, int]) -> None:
-        self._images = torch.empty(0)
+        self._images, self._batch = torch.empty(0), batch
         self._images = torch.randn(batch, 3, *shape, device=self.settings.device)
 
     def _step(self) -> None:
@@ -259,8 +264,10 @@ class Bench:
             torch.cuda.synchronize()
 
     def _release(self) -> None:
-        # The other workers need the memory that PyTorch keeps.
+        # The other workers need the memory: here only the weights may stay.
         if self.settings.device == "cuda":
+            self._images = torch.empty(0)
+            self._model.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
 
 

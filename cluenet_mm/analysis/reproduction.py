@@ -136,7 +136,15 @@ def table(results: dict) -> str:
 
     Args:
         results: With ``protocol`` and ``runs``, as the tool writes them.
+
+    Raises:
+        ValueError: They are of no protocol, such as those of other runs.
     """
+    if results.get("protocol") not in PROTOCOLS:
+        raise ValueError(
+            "a table of the reproduction needs results of tools/reproduce/cifar100.py, "
+            f"of one of the protocols {', '.join(PROTOCOLS)}"
+        )
     columns = (
         *("network", "parameters", "paper, top-1, 105 epochs"),
         *("here, top-1", "seeds", "epochs", "device", "hours a run"),

@@ -3,6 +3,17 @@
 import json
 from pathlib import Path
 
+# By kind: what stands in a file beside its list, and in every entry of the list.
+KEYS = {
+    "cases": ({"settings", "versions"}, {"label", "mode", "shape", "batch"}),
+    "steps": (
+        {"config", "device", "threads", "torch", "shape", "batch", "amp"},
+        {"impl"},
+    ),
+    "models": (set(), {"config", "shape", "parameters", "published", "executed"}),
+    "runs": (set(), {"config", "backbone", "length", "device", "metrics"}),
+}
+
 
 def read_results(path: Path, kind: str = "cases") -> dict:
     """Read what a tool wrote with ``--json``.
@@ -10,7 +21,8 @@ def read_results(path: Path, kind: str = "cases") -> dict:
     Args:
         path: The file.
         kind: ``cases`` of tools/analysis/benchmark.py, ``steps`` of train_memory.py,
-            ``models`` of get_flops.py or ``runs`` of collect_runs.py.
+            ``models`` of get_flops.py or ``runs`` of collect_runs.py and of
+            tools/reproduce/cifar100.py.
 
     Raises:
         FileNotFoundError: No such file.
@@ -18,9 +30,11 @@ def read_results(path: Path, kind: str = "cases") -> dict:
     """
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(results[kind], list):
+        beside, inside = KEYS[kind]
+        whole = results.keys() >= beside
+        if whole and all(entry.keys() >= inside for entry in results[kind]):
             return results
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         pass
     raise ValueError(f"{path} holds no results with a list of {kind!r}")
 

@@ -493,6 +493,7 @@ def test_bad_input_is_one_clear_line(archive, tmp_path, command, message):
 
 def test_a_page_shows_means_deviations_and_what_was_not_run(tmp_path, monkeypatch):
     run = {"network": "fec", "epochs": 6, "device": "CPU", "wall_hours": 0.5}
+    run |= {"config": "fec/cls_cifar100.py", "backbone": "FEC", "length": "6 epochs"}
     runs = [
         {**run, "seed": i, "parameters": 2000, "metrics": [{"accuracy/top1": top1}]}
         for i, top1 in enumerate((60.0, 62.0, 64.0))

@@ -1,12 +1,14 @@
 r"""Images per second and peak memory of backbones, side by side in one run.
 
-Every side gets a fresh process for every case (mode and shape). Its peak memory over
-the loaded model and its input is taken during one step; then the processes are timed
-in turns, A B A B, never two at once, so that a drift of the machine meets all.
+Every side gets fresh processes for every case (mode and shape), one after the other.
+The peak memory over the loaded model and its input is taken during one step; then the
+processes of the sides are timed in turns, A B A B, never two at once, so that a drift
+of the machine meets all. Shown are the median over the processes, of the medians of
+their rounds, and the slowest and the fastest process.
 `train` is forward and backward of the backbone, without an optimiser. MACs per second
 are the `published` MACs of tools/analysis/get_flops.py, of the forward pass also in
 training, times the images per second. Ratios are to the first side; that of the speeds
-is the median over neighbouring rounds.
+is taken over neighbouring rounds, then as above.
 
 Examples (a config is a path, a name such as cluenet/cls_imagenet_tiny, or mmpretrain::)
   benchmark.py cluenet/cls_imagenet_tiny --impl naive --vs auto --batch 8 \
@@ -104,8 +106,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--rounds",
         type=positive,
-        default=7,
-        help="timed rounds of half a second, or of one step if that is longer",
+        default=5,
+        help="timed rounds of half a second, or of one step if that is longer "
+        "(default: 5)",
+    )
+    parser.add_argument(
+        "--processes",
+        type=positive,
+        default=3,
+        help="processes of every side, one after the other (default: 3)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results")
     args = parser.parse_args()
@@ -179,6 +188,7 @@ def main() -> int:
         memory_limit=args.memory_limit,
         keep_memory=args.keep_memory,
         rounds=args.rounds,
+        processes=args.processes,
     )
     shapes = [tuple(s) for s in args.shape or [image_shape(sides[0].cfg)]]
     chosen = {**asdict(settings), "with_cp": args.with_cp}

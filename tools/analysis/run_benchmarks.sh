@@ -13,9 +13,9 @@ PYTHON=${PYTHON:-python}
 TOOLS=tools/analysis
 RESULTS=docs/results
 TINY=cluenet/cls_imagenet_tiny.py
-POOLFORMER=mmpretrain::poolformer/poolformer-s12_32xb128_in1k.py
 FAMILIES=(coc/cls_imagenet_tiny fec/cls_imagenet_small clusterformer/cls_imagenet_tiny)
-OTHERS=(mmpretrain::resnet/resnet18_8xb32_in1k.py "$POOLFORMER"
+OTHERS=(mmpretrain::resnet/resnet18_8xb32_in1k.py
+  mmpretrain::poolformer/poolformer-s12_32xb128_in1k.py
   mmpretrain::swin_transformer/swin-tiny_16xb64_in1k.py
   mmpretrain::convnext/convnext-tiny_32xb128_in1k.py)
 SIDES=(--impl naive --vs auto)
@@ -51,7 +51,6 @@ cpu() {
   local cpu=(--device cpu)
   families cpu "${cpu[@]}" --batch 8
   measure cpu_224 $TINY "${SIDES[@]}" "${cpu[@]}" --batch 8 --mode infer train
-  measure cpu_poolformer $POOLFORMER --vs-config $TINY "${cpu[@]}" --batch 8
   measure cpu_512 $TINY "${SIDES[@]}" "${cpu[@]}" --shape 512 512 --mode train
   measure cpu_512_cp $TINY "${SIDES[@]}" "${cpu[@]}" --shape 512 512 --mode train \
     --with-cp
@@ -62,7 +61,7 @@ cpu() {
   part cpu_memory train_memory.py cluenet/mask_rcnn_coco_tiny "${cpu[@]}" \
     --shape 800 1344 --impl naive auto
   # shellcheck disable=SC2046 # the words are arguments of their own
-  measure cpu_scaling $TINY "${SIDES[@]}" "${cpu[@]}" --rounds 3 \
+  measure cpu_scaling $TINY "${SIDES[@]}" "${cpu[@]}" --rounds 3 --processes 1 \
     $(shapes 224x224 320x320 512x512 768x768 1024x1024 800x1344)
 }
 
@@ -71,7 +70,7 @@ gpu() {
   families gpu "${gpu[@]}" --batch 128
   measure gpu_224 $TINY "${SIDES[@]}" "${gpu[@]}" --batch 128 --mode infer train
   measure gpu_largest_batch $TINY "${SIDES[@]}" "${gpu[@]}" --batch max \
-    --shape 800 1344 --mode train --rounds 3
+    --shape 800 1344 --mode train --rounds 3 --processes 1
   # shellcheck disable=SC2046
   measure gpu_scaling $TINY "${SIDES[@]}" "${gpu[@]}" \
     $(shapes 224x224 320x320 512x512 768x768 1024x1024 800x1344)
@@ -80,8 +79,7 @@ gpu() {
 report() {
   "$PYTHON" $TOOLS/get_flops.py configs/*/cls_*.py --json $RESULTS/models.json \
     > /dev/null || failed=1
-  "$PYTHON" $TOOLS/fill_tables.py $RESULTS docs/{benchmarks,dense,results}.md \
-    configs/*/README.md || failed=1
+  "$PYTHON" $TOOLS/fill_tables.py $RESULTS docs/*.md configs/*/README.md || failed=1
   local kind device
   for kind in scaling families; do
     for device in cpu gpu; do
