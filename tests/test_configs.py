@@ -93,6 +93,30 @@ def test_the_schedule_is_the_release_s(name, rate):
             scheduler.step()
 
 
+@pytest.mark.parametrize(
+    "family", ["CLUENet", "ContextCluster", "FEC", "ClusterFormer"]
+)
+def test_norms_of_every_family_are_known_to_mmengine(family):
+    model = MODELS.build({"type": f"cluenet_mm.{family}"})
+    options = {"type": "AdamW", "lr": 1.0, "weight_decay": 0.1}
+    wrapper = build_optim_wrapper(
+        model,
+        {
+            "type": "OptimWrapper",
+            "optimizer": options,
+            "paramwise_cfg": {"norm_decay_mult": 0.0},
+        },
+    )
+    free = {
+        id(p)
+        for g in wrapper.param_groups
+        if not g["weight_decay"]
+        for p in g["params"]
+    }
+    norms = {n for n, p in model.named_parameters() if id(p) in free}
+    assert norms == {n for n in dict(model.named_parameters()) if "norm" in n}
+
+
 @pytest.mark.parametrize("scope", ["mmpretrain", "mmdet", "mmseg"])
 def test_the_backbone_builds_in_every_library_s_scope(scope, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -5,12 +5,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class MapNorm(nn.Module):
+class MapNorm(nn.GroupNorm):
     """GroupNorm with one group on a channels-last map.
 
     Mean and variance are taken over all points and channels of a map, weight and bias
     are per channel. The memory of a map is one row to normalise, whatever the order of
-    its axes; :class:`torch.nn.GroupNorm` would copy it to channels-first on a GPU.
+    its axes; :class:`torch.nn.GroupNorm` would copy it to channels-first on a GPU. As
+    one of its kind, it is known to options such as MMEngine's ``norm_decay_mult``.
 
     Args:
         channels: Number of channels ``C``.
@@ -18,16 +19,9 @@ class MapNorm(nn.Module):
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
+        super().__init__(1, channels, eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``(B, H, W, C)``."""
         x = F.layer_norm(x, x.shape[1:], eps=self.eps)
         return torch.addcmul(self.bias.to(x.dtype), x, self.weight.to(x.dtype))
-
-    def extra_repr(self) -> str:
-        """Options shown by ``print(model)``."""
-        return f"{len(self.weight)}, eps={self.eps}"
