@@ -4,6 +4,8 @@ import argparse
 import functools
 import os
 import pickle
+import subprocess
+import sys
 import threading
 from collections import OrderedDict
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +16,7 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.model import BaseModel
+from mmengine.registry import MODELS
 from mmengine.runner import CheckpointLoader, Runner
 from mmengine.runner import save_checkpoint as mmengine_save
 from torch import nn
@@ -277,6 +280,27 @@ def test_a_runner_resumes_its_own_checkpoint(tmp_path):
     np.testing.assert_array_equal(
         history.data[0][:6], first.message_hub.get_scalar("train/loss").data[0]
     )
+
+
+def test_a_backbone_in_a_foreign_script_reads_checkpoints_of_a_run(tmp_path):
+    options = {"type": "cluenet_mm.ContextCluster", "arch": "mini_cifar"}
+    backbone = MODELS.build(options)
+    state = {f"backbone.{k}": v for k, v in backbone.state_dict().items()}
+    history = HistoryBuffer([1.0], [1])  # what MMEngine's own loader stumbles over
+    torch.save({"state_dict": state, "message_hub": history}, tmp_path / "run.pth")
+    start = {"type": "Pretrained", "checkpoint": "run.pth", "prefix": "backbone."}
+    script = (
+        "from mmengine.registry import MODELS\n"
+        f"model = MODELS.build({options | {'init_cfg': start}})\n"
+        "model.init_weights()\n"
+        "print(model.embed.projection.weight.sum().item())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    expected = backbone.embed.projection.weight.sum().item()
+    assert float(done.stdout.split()[-1]) == pytest.approx(expected)
 
 
 @pytest.fixture

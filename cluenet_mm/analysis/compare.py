@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ..config_types import type_name
 from .macs import Part, count_macs, total
 from .measure import Bench, Job, Settings, Worker, WorkerError
 from .models import build_model, check_impl, has_impl, open_config
@@ -54,7 +55,7 @@ class Side:
         """Backbone, variant and implementation in a few words."""
         backbone = self.cfg.model.backbone
         variant = backbone.get("arch", backbone.get("depth"))
-        words = [backbone.type.split(".")[-1], variant, self.impl]
+        words = [type_name(backbone), variant, self.impl]
         return " ".join(str(word) for word in words if isinstance(word, str | int))
 
     def cost(self, shape: tuple[int, int]) -> Part:

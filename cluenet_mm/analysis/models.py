@@ -10,6 +10,7 @@ from mmengine.hub import get_config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+from ..config_types import registered_type, type_name
 from ..ops import IMPLEMENTATIONS
 from ..package_data import config_path
 
@@ -86,7 +87,7 @@ def check_impl(backbone: dict, scope: str | None, impl: str) -> None:
 def has_impl(backbone: dict, scope: str | None) -> bool:
     """Whether a backbone can choose the implementation of its primitives."""
     with MODELS.switch_scope_and_registry(scope) as registry:
-        kind = registry.get(backbone["type"])
+        kind = registered_type(backbone, registry)
     if kind is None:
         raise ValueError(f"no registry knows the backbone {backbone['type']!r}")
     return "impl" in signature(kind).parameters
@@ -101,7 +102,7 @@ def image_shape(cfg: Config) -> tuple[int, int]:
     dataset: dict[str, Any] = cfg.get("test_dataloader", {}).get("dataset", {})
     for step in reversed(dataset.get("pipeline", [])):
         size = step.get("crop_size", step.get("scale"))
-        if step["type"].split(".")[-1] in ("CenterCrop", "Resize") and size:
+        if type_name(step) in ("CenterCrop", "Resize") and size:
             # MMCV writes sizes as (width, height).
             return (size, size) if isinstance(size, int) else (size[1], size[0])
     return SMALL_SIDE, SMALL_SIDE

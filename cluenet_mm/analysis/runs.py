@@ -7,6 +7,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ..config_types import type_name
+
 SCALARS = "*/vis_data/scalars.json"
 # What a log line of training holds beside losses.
 _BOOKKEEPING = {"data_time", "time", "step", "epoch", "iter", "lr", "memory"}
@@ -64,7 +66,7 @@ def read_run(work_dir: Path) -> dict[str, Any]:
     seconds = sum(losses[step][1] * (step - last) for step, last in spans)
     return {
         "config": next(work_dir.glob("*.py")).stem,
-        "backbone": cfg.model.backbone.type.split(".")[-1],
+        "backbone": type_name(cfg.model.backbone),
         "seed": cfg.get("randomness", {}).get("seed"),
         "device": _first(r"^ +GPU 0(?:,\d+)*: (.+)$", log) or "CPU",
         "pytorch": _first(r"^ +PyTorch: (.+)$", log),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..analysis.models import image_shape
 from ..checkpoint import load_checkpoint
+from ..config_types import type_name
 from ..engine.inference import innermost
 from ..engine.model import build_model
 from ..files import replacing
@@ -84,6 +85,8 @@ def export_onnx(
     _check_packages()
     out = _check_target(Path(out))
     scope = cfg.get("default_scope")
+    if "model" not in cfg:
+        raise ExportError("the config describes no model")
     if scope not in GRAPHS:
         raise ExportError(
             f"the config's default_scope is {scope!r}; a task to export has one of "
@@ -92,7 +95,10 @@ def export_onnx(
     shape = (batch_size, *(size or _tested_size(cfg)))
     if min(shape) < 1:
         raise ExportError(f"batch size, height and width must be positive, not {shape}")
-    model = build_model(cfg, str(checkpoint))
+    try:
+        model = build_model(cfg, str(checkpoint))
+    except (KeyError, TypeError) as error:  # an unknown type, or option of one
+        raise ExportError(f"no such model: {_first_line(error)}") from error
     graph = GRAPHS[scope](model).eval()
     shapes = [shape]
     if dynamic:
@@ -176,7 +182,7 @@ def _reference(
     try:
         with torch.no_grad():
             return image, graph(image)
-    except (RuntimeError, ValueError) as error:
+    except (AssertionError, RuntimeError, ValueError) as error:
         raise ExportError(
             f"the model itself fails for images of {height} x {width} pixels "
             f"({_first_line(error)}): give another size, and leave out --dynamic where "
@@ -218,11 +224,9 @@ def _write(
                 dynamo=False,
             )
         except (
-            torch.onnx.errors.OnnxExporterError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ) as error:
+            *(torch.onnx.errors.OnnxExporterError, AssertionError, AttributeError),
+            *(LookupError, RuntimeError, TypeError, ValueError),
+        ) as error:  # tracing can fail anywhere in a model
             raise _UnfitError(_first_line(error)) from error
 
 
@@ -280,7 +284,7 @@ def _preprocessing(cfg: Config, model: nn.Module) -> dict[str, str]:
         value = torch.full((3,), neutral) if value is None else value.detach()
         found[name] = json.dumps(value.flatten().tolist())
     dataset = innermost(cfg.get("test_dataloader", {}).get("dataset", {}))
-    steps = [step["type"].split(".")[-1] for step in dataset["pipeline"]]
+    steps = [type_name(step) for step in dataset["pipeline"]]
     turned = any(
         getattr(preprocessor, name, False)
         for name in ("to_rgb", "_channel_conversion", "channel_conversion")

@@ -186,6 +186,15 @@ class OneSize(BaseModule):
 
 
 @MODELS.register_module()
+class Asserts(OneSize):
+    """The same, and it says so as mmpretrain's Swin does."""
+
+    def forward(self, x):
+        assert x.shape == (1, 3, 32, 32)
+        return super().forward(x)
+
+
+@MODELS.register_module()
 class Untranslatable(BaseModule):
     """A backbone with an operator that ONNX has no counterpart of."""
 
@@ -216,6 +225,7 @@ def classifier(backbone: str, folder: Path) -> tuple[Config, Path]:
     [
         ("BatchInNumbers", r"cannot have dynamic sizes: scores for .* of its length"),
         ("OneSize", r"fails for images of 40 x 53 pixels .* leave out --dynamic"),
+        ("Asserts", r"fails for images of 40 x 53 pixels .* leave out --dynamic"),
     ],
 )
 def test_sizes_that_a_model_cannot_have_open(backbone, reason, tmp_path):
@@ -253,6 +263,9 @@ def test_bad_requests_get_one_line(checkpoint, tmp_path):
         (name, weights, out, "--size", 0, 32): "must be positive",
         (name, weights, out, "--batch-size", 0): "must be positive",
         (name, weights, out, "--cfg-options", "default_scope=mmpose"): "'mmpose'",
+        (name, weights, out, "--cfg-options", "model.type=Nope"): "no such model",
+        (name, weights, out, "--cfg-options", "model.backbone.no=1"): "no such model",
+        ("_base_/default_runtime_cls", weights, out): "describes no model",
     }.items():
         status, _ = dense_data.run_tool("deploy/export_onnx.py", *words)
         assert str(status).startswith("error: ")
