@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
 from mmengine.structures import InstanceData, PixelData
+from mmseg.apis import inference_model, init_model
 from mmseg.structures import SegDataSample
 from PIL import Image
 
@@ -86,7 +87,7 @@ def segmentation_batch():
         sample = SegDataSample(
             metainfo={"img_shape": (height, width), "ori_shape": (height, width)}
         )
-        labels = torch.randint(0, 11, (1, height, width))
+        labels = torch.randint(0, 2, (1, height, width))  # classes of every data set
         sample.gt_sem_seg = PixelData(data=labels)
         samples.append(sample)
     return samples
@@ -238,6 +239,16 @@ def test_test_images_are_aligned_and_labels_are_not(config, size, expected, tmp_
     assert sample["inputs"].shape[1:] == expected
     assert sample["data_samples"].ori_shape == size[::-1]
     assert sample["data_samples"].gt_sem_seg.shape == size[::-1]
+
+
+def test_mmseg_finds_the_pipeline_of_a_test():
+    """Its ``inference_model`` looks for ``test_pipeline`` at the top of a config."""
+    for path in (p for p in SEGMENTERS + DECODERS if p.stem.startswith("semantic")):
+        cfg = Config.fromfile(path)
+        assert cfg.test_pipeline == cfg.test_dataloader.dataset.pipeline, path
+    model = init_model(str(CONFIGS / "fec/semantic_fpn_digits.py"), device="cpu")
+    found = inference_model(model, np.zeros((64, 96, 3), np.uint8))
+    assert found.pred_sem_seg.shape == (64, 96)
 
 
 def test_unlabelled_pixels_of_camvid_take_no_part():

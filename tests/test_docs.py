@@ -75,17 +75,23 @@ def test_every_page_can_be_found():
 
 @pytest.fixture
 def shapes(tmp_path, monkeypatch):
-    """The folder that docs/new_task.md assumes, with the config of the page."""
-    (code,) = re.findall(
-        r"^```python\n(# my_shapes\.py\n.*?)^```",
-        (ROOT / "docs/new_task.md").read_text(),
-        re.MULTILINE | re.DOTALL,
-    )
-    (tmp_path / "my_shapes.py").write_text(code)
+    """The folders that docs/new_task.md assumes, with the configs of the page."""
+    page = (ROOT / "docs/new_task.md").read_text()
+    for name in ("my_shapes.py", "my_maps.py"):
+        example = rf"^```python\n(# {re.escape(name)}\n.*?)^```"
+        (code,) = re.findall(example, page, re.MULTILINE | re.DOTALL)
+        (tmp_path / name).write_text(code)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     data = dense_data.write(tmp_path / "data" / "shapes")
     for split in ("train", "val"):
         shutil.copy(data / "coco.json", data / f"{split}.json")
+        for folder, suffix in (("images", ".jpg"), ("annotations", ".png")):
+            target = tmp_path / "data" / "maps" / folder / split
+            target.mkdir(parents=True)
+            source = data / {"images": "images", "annotations": "maps"}[folder]
+            for path in source.iterdir():
+                name = path.name.split(".")[0] + suffix
+                shutil.copy(path, target / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -133,6 +139,33 @@ def test_the_example_of_a_new_task_trains(shapes):
     assert all(step["loss"] > 0 for step in steps if "loss" in step)
     assert "coco/segm_mAP" in steps[-1]
     assert (shapes / "work_dirs/my_shapes/epoch_1.pth").is_file()
+
+
+def test_the_example_of_label_maps_trains(shapes):
+    """Labels 0 to 2 are trained and judged, and 255 is not."""
+    status, printed = dense_data.run_tool("check_dataset.py", "my_maps.py")
+    assert (status, "rectangle" in printed) == (0, True), printed
+    loaders = ("train", "val", "test")
+    status, printed = dense_data.run_tool(
+        "train.py",
+        "my_maps.py",
+        "--cfg-options",
+        "train_cfg.max_iters=1",
+        "train_cfg.val_interval=1",
+        "default_hooks.logger.interval=1",
+        "default_hooks.checkpoint.interval=1",
+        "train_dataloader.batch_size=2",
+        "train_dataloader.dataset.pipeline.2.scale=(96, 64)",
+        "train_dataloader.dataset.pipeline.3.crop_size=(64, 64)",
+        "model.data_preprocessor.size=(64, 64)",
+        *(f"{name}_dataloader.num_workers=0" for name in loaders),
+        *(f"{name}_dataloader.persistent_workers=False" for name in loaders),
+    )
+    assert status in (0, None), printed
+    (log,) = shapes.glob("work_dirs/my_maps/*/vis_data/scalars.json")
+    steps = [json.loads(line) for line in log.read_text().splitlines()]
+    assert steps[0]["loss"] > 0
+    assert "mIoU" in steps[-1]
 
 
 # ---- what the pages quote -----------------------------------------------------------

@@ -1,33 +1,10 @@
 # CamVid in data/camvid (docs/data.md): 367 train and 101 val street scenes of 480 x 360
 # pixels, 11 classes. Label 11 is "unlabelled", which takes no part anywhere.
+_base_ = "segmentation_folder.py"
+
 ignore_index = 11
 
-train_pipeline = [
-    dict(type="LoadImageFromFile"),
-    dict(type="LoadAnnotations"),
-    dict(
-        type="RandomResize", scale=(480, 360), ratio_range=(0.75, 2.0), keep_ratio=True
-    ),
-    dict(
-        type="RandomCrop",
-        crop_size=(320, 320),
-        cat_max_ratio=0.75,
-        ignore_index=ignore_index,
-    ),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="PhotoMetricDistortion"),
-    dict(type="PackSegInputs"),
-]
-test_pipeline = [
-    dict(type="LoadImageFromFile"),
-    dict(type="ResizeToMultiple", size_divisor=32),
-    # Labels are loaded last, since predictions are scaled back to them.
-    dict(type="LoadAnnotations"),
-    dict(type="PackSegInputs"),
-]
-
-camvid = dict(
-    type="BaseSegDataset",
+data = dict(
     data_root="data/camvid",
     ignore_index=ignore_index,
     metainfo=dict(
@@ -59,29 +36,9 @@ camvid = dict(
         ],
     ),
 )
-train_dataloader = dict(
-    batch_size=16,
-    num_workers=4,
-    persistent_workers=True,
-    dataset=dict(
-        data_prefix=dict(img_path="images/train", seg_map_path="annotations/train"),
-        pipeline=train_pipeline,
-        **camvid,
-    ),
-    sampler=dict(type="InfiniteSampler", shuffle=True),
-)
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    dataset=dict(
-        data_prefix=dict(img_path="images/val", seg_map_path="annotations/val"),
-        pipeline=test_pipeline,
-        test_mode=True,
-        **camvid,
-    ),
-    sampler=dict(type="DefaultSampler", shuffle=False),
-)
-val_evaluator = dict(type="IoUMetric", iou_metrics=["mIoU"], ignore_index=ignore_index)
+_base_.train_dataloader.dataset.pipeline[3].ignore_index = ignore_index  # RandomCrop
+train_dataloader = dict(dataset=data)
+val_dataloader = dict(dataset=data)
+val_evaluator = dict(ignore_index=ignore_index)
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator

@@ -38,6 +38,6 @@ val_dataloader = dict(
     ),
     sampler=dict(type="DefaultSampler", shuffle=False),
 )
-val_evaluator = dict(type="Accuracy", topk=(1, 5))
+val_evaluator = dict(type="Accuracy", topk=(1,))
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator

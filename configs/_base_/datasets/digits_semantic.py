@@ -1,6 +1,12 @@
 # Scenes of handwritten digits with label maps, made on first use in seconds.
 data_root = "data/digits_scenes"
 
+test_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="LoadAnnotations"),
+    dict(type="PackSegInputs"),
+]
+
 train_dataloader = dict(
     batch_size=4,
     num_workers=0,
@@ -24,11 +30,7 @@ val_dataloader = dict(
         type="cluenet_mm.DigitsSemantic",
         split="val",
         data_root=data_root,
-        pipeline=[
-            dict(type="LoadImageFromFile"),
-            dict(type="LoadAnnotations"),
-            dict(type="PackSegInputs"),
-        ],
+        pipeline=test_pipeline,
         test_mode=True,
     ),
     sampler=dict(type="DefaultSampler", shuffle=False),
