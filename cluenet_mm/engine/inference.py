@@ -17,6 +17,7 @@ from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 from mmengine.structures import BaseDataElement
 
 from ..checkpoint import CheckpointError, load_checkpoint
+from ..config_types import registered_type, type_name
 from ..weights import checkpoint_faults
 from .draw import VISUALIZER_TYPES, build_visualizer, draw_sample, read_image
 
@@ -190,7 +191,7 @@ class Predictor:
         if self.scope != "mmpretrain":
             return str
         for step in self._dataset.pipeline:
-            if step["type"].split(".")[-1] == "LoadImageFromFile":
+            if type_name(step) == "LoadImageFromFile":
                 load = TRANSFORMS.build(step)
                 return lambda path: load({"img_path": path})["img"]
         # A data set in memory: its images are in the order that the model expects.
@@ -268,7 +269,7 @@ def innermost(dataset: Mapping) -> Mapping:
 def _metainfo(checkpoint: Mapping, dataset: Mapping) -> dict:
     """Names of the classes and palette, of the checkpoint before the config."""
     with DATASETS.switch_scope_and_registry(None) as registry:
-        kind = registry.get(dataset["type"])
+        kind = registered_type(dataset, registry)
     found = dict(getattr(kind, "METAINFO", {})) | dict(dataset.get("metainfo") or {})
     if isinstance(dataset.get("classes"), list | tuple):
         found["classes"] = dataset["classes"]

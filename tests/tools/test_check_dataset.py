@@ -14,6 +14,19 @@ pytest.importorskip("mmdet")
 pytest.importorskip("mmseg")
 
 
+PURE_PYTHON = """
+from mmseg.datasets import BaseSegDataset
+from mmseg.datasets.transforms import LoadAnnotations, PackSegInputs, RandomCrop
+default_scope = "mmseg"
+train_dataloader = dict(dataset=dict(
+    type=BaseSegDataset, data_root="{folder}", ann_file="names.txt",
+    data_prefix=dict(img_path="images", seg_map_path="maps"), img_suffix="",
+    metainfo=dict(classes=("background", "ellipse", "rectangle")),
+    pipeline=[dict(type=LoadAnnotations), dict(type=RandomCrop, crop_size=(64, 64)),
+              dict(type=PackSegInputs)]))
+"""
+
+
 @pytest.fixture
 def folder(tmp_path) -> Path:
     return dense_data.write(tmp_path)
@@ -99,6 +112,23 @@ def test_a_model_with_other_classes_is_a_fault(folder):
     assert "num_classes is 3, and the data set has 2 classes" in printed
 
 
+def test_evaluators_read_the_annotations_of_their_data_set(folder):
+    config = dense_data.detector_config(folder)
+    other = folder / "other.json"
+    option = f"test_evaluator.ann_file={other}"  # of a data set that equals val's
+    status, _, reports = check(config, "--cfg-options", option)
+    assert status == 1
+    assert reports[0]["faults"] == {}
+    assert reports[1]["faults"] == {
+        "evaluator and data set differ": [
+            f"test_evaluator.ann_file is {other}, and the data set reads "
+            f"{folder / 'coco.json'}"
+        ]
+    }
+    same = f"val_evaluator.ann_file={folder / 'images' / '..' / 'coco.json'}"
+    assert check(config, "--cfg-options", same)[0] == 0
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -174,6 +204,37 @@ def test_label_maps_without_an_image_are_found(folder):
     assert report["faults"]["label map without an image"][0].endswith("scene.png.png")
 
 
+def test_an_ignored_label_must_be_no_class(folder):
+    config = dense_data.segmentor_config(folder)
+    options = (
+        "model.decode_head.ignore_index=2",
+        "model.data_preprocessor.seg_pad_val=1",
+        "train_dataloader.dataset.ignore_index=0",
+        "train_dataloader.dataset.pipeline.2.ignore_index=2",
+        "val_evaluator.ignore_index=1",
+    )
+    status, _, reports = check(config, "--cfg-options", *options)
+    assert status == 1
+    train, val = (report["faults"]["a class is ignored"] for report in reports)
+    both = [
+        "model.decode_head.ignore_index is 2, the label of 'rectangle'",
+        "data_preprocessor.seg_pad_val is 1, the label of 'ellipse'",
+    ]
+    assert sorted(train) == sorted(
+        [
+            *both,
+            "train_dataloader.dataset.ignore_index is 0, the label of 'background'",
+            "train_dataloader.dataset.pipeline.2.ignore_index is 2, the label of "
+            "'rectangle'",
+        ]
+    )
+    evaluated = "val_evaluator.ignore_index is 1, the label of 'ellipse'"
+    assert sorted(val) == sorted([*both, evaluated])
+    beyond = "model.decode_head.ignore_index=3"
+    _, _, (report,) = check(config, "--split", "train", "--cfg-options", beyond)
+    assert "a class is ignored" not in report["faults"]
+
+
 def test_classification_folders_are_checked_and_drawn(folder):
     config = dense_data.classifier_config(folder)
     draw = ("--num-samples", 3, "--out-dir", folder / "drawn")
@@ -202,6 +263,37 @@ def test_classification_folders_are_checked_and_drawn(folder):
     assert "Traceback" not in printed
     _, _, (report,) = check(config, "--split", "val", "--no-decode")
     assert report["faults"] == {}
+
+
+def test_what_counts_classes_counts_those_of_the_data(folder):
+    config = dense_data.classifier_config(folder)
+    options = (
+        "test_evaluator.topk=(1,3)",
+        "model.train_cfg.augments.type=Mixup",
+        "data_preprocessor.num_classes=5",
+    )
+    status, _, (report,) = check(config, "--split", "val", "--cfg-options", *options)
+    assert status == 1
+    assert report["faults"] == {
+        "model and data set differ": [
+            "data_preprocessor.num_classes is 5, and the data set has 2 classes"
+        ],
+        "a metric needs more classes": [
+            "test_evaluator.topk has 3, and there are 2 classes"
+        ],
+    }
+    # Without augmentations that mix labels nothing reads it.
+    command = (config, "--split", "val", "--cfg-options", options[-1])
+    assert check(*command)[0] == 0
+
+
+def test_data_sets_of_pure_python_configs_are_checked(folder):
+    config = folder / "config.py"
+    config.write_text(PURE_PYTHON.format(folder=folder))
+    status, _, (report,) = check(config)
+    assert status == 0
+    assert report["kind"] == "BaseSegDataset"
+    assert report["counts"]["images"] == len(dense_data.IMAGES)
 
 
 @pytest.mark.parametrize("make", ["detector_config", "segmentor_config"])
@@ -248,10 +340,15 @@ def test_bad_input_is_one_clear_line(folder):
 def test_real_data_are_clean(tmp_path, config, folder, images, what, number):
     root = Path(os.environ["CLUENET_MM_DATA"], folder)
     out = tmp_path / "report.json"
+    names = [
+        f"{split}_dataloader.dataset.data_root={root}" for split in ("train", "val")
+    ]
+    if folder == "coco_mini":
+        annotations = root / "annotations" / "instances_val2017.json"
+        names.append(f"val_evaluator.ann_file={annotations}")
     status, _ = dense_data.run_tool(
         *("check_dataset.py", f"cluenet/{config}", "--split", "train", "val"),
-        *("--json", out, "--cfg-options"),
-        *(f"{split}_dataloader.dataset.data_root={root}" for split in ("train", "val")),
+        *("--json", out, "--cfg-options", *names),
     )
     assert status == 0
     counts = [report["counts"] for report in json.loads(out.read_text())]

@@ -9,8 +9,16 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import TRANSFORMS, init_default_scope
 
+from ...config_types import type_name
 from .classification import check_classification
-from .common import DatasetError, Options, Report, data_sets, image_fault
+from .common import (
+    DatasetError,
+    Options,
+    Report,
+    data_sets,
+    image_fault,
+    unfiltered,
+)
 from .detection import check_detection
 from .segmentation import check_segmentation
 
@@ -55,11 +63,8 @@ def check(
             + ", ".join(checks)
         )
     init_default_scope(scope)
-    report = Report(name, settings["type"].split(".")[-1])
-    # Detectors leave out images without objects, and a test keeps them.
-    settings = {k: v for k, v in settings.items() if k != "filter_cfg"}
-    settings["pipeline"] = []
-    dataset = checks[scope](cfg, settings, report, options)
+    report = Report(name, type_name(settings))
+    dataset = checks[scope](cfg, unfiltered(settings), report, options)
     return report, dataset
 
 

@@ -7,7 +7,16 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 
-from .common import Options, Report, build, check_num_classes, image_fault, over
+from ...config_types import type_name
+from .common import (
+    Options,
+    Report,
+    build,
+    check_num_classes,
+    evaluators,
+    image_fault,
+    over,
+)
 
 
 def check_classification(
@@ -37,4 +46,16 @@ def check_classification(
     report.count_classes(classes, numbers)
     if classes:
         check_num_classes(cfg, report, classes)
+        _check_topk(cfg, settings, report, len(classes))
     return dataset
+
+
+def _check_topk(
+    cfg: Config, settings: Mapping, report: Report, num_classes: int
+) -> None:
+    """A metric of more classes than there are would fail after the first epoch."""
+    for place, metric in evaluators(cfg, settings):
+        most = np.max(metric.get("topk", 1))
+        if type_name(metric) == "Accuracy" and most > num_classes:
+            where = f"{place}.topk has {most}, and there are {num_classes} classes"
+            report.fault("a metric needs more classes", where)

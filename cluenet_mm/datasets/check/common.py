@@ -11,6 +11,8 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 from PIL import Image
 
+from ...config_types import type_name
+
 _EXIF_ORIENTATION = 0x0112
 # COCO's own boxes leave their image by rounding.
 _TOLERANCE = 1.0
@@ -90,6 +92,36 @@ def _unwrapped(dataset: Mapping) -> Iterator[dict]:
         yield dict(dataset)
 
 
+def unfiltered(settings: Mapping) -> dict:
+    """Settings of the same data set with all its images, as they are in the files."""
+    # Detectors leave out images without objects, and a test keeps them.
+    kept = {key: value for key, value in settings.items() if key != "filter_cfg"}
+    return {**kept, "pipeline": []}
+
+
+def evaluators(cfg: Config, settings: Mapping) -> Iterator[tuple[str, Mapping]]:
+    """Metrics that judge predictions for one data set alone.
+
+    Args:
+        cfg: Config.
+        settings: Of the data set, :func:`unfiltered`.
+
+    Yields:
+        What the metric is called in the config, and its settings.
+    """
+    for split in ("val", "test"):
+        if not cfg.get(f"{split}_dataloader"):
+            continue
+        if list(map(unfiltered, data_sets(cfg, split))) != [settings]:
+            continue
+        found = cfg.get(f"{split}_evaluator") or ()
+        if isinstance(found, Mapping):
+            yield f"{split}_evaluator", found
+        else:
+            for number, metric in enumerate(found):
+                yield f"{split}_evaluator.{number}", metric
+
+
 def build(settings: Mapping, name: str) -> BaseDataset:
     """Open a data set.
 
@@ -101,23 +133,34 @@ def build(settings: Mapping, name: str) -> BaseDataset:
     except Exception as error:  # whatever a data set raises is what the user wants
         line = " ".join(str(error).split()) or type(error).__name__
         raise DatasetError(
-            f"{name}: {settings['type']} cannot be opened (docs/data.md describes the "
-            f"layouts): {line}"
+            f"{name}: {type_name(settings)} cannot be opened (docs/data.md describes "
+            f"the layouts): {line}"
         ) from error
+
+
+def preprocessor_of(cfg: Config) -> Mapping:
+    """Settings of the data preprocessor, which MMEngine knows at two places."""
+    model = cfg.get("model") or {}
+    return model.get("data_preprocessor") or cfg.get("data_preprocessor") or {}
 
 
 def check_num_classes(cfg: Config, report: Report, classes: Iterable) -> None:
     """Compare the model with the data set."""
-    node = cfg.get("model") or {}
+    node = model = cfg.get("model") or {}
     for name in ("head", "decode_head", "roi_head", "bbox_head"):
         if isinstance(node.get(name), dict):
             node = node[name]
-    wanted, found = node.get("num_classes"), len(tuple(classes))
-    if wanted is not None and wanted != found:
-        report.fault(
-            "model and data set differ",
-            f"num_classes is {wanted}, and the data set has {found} classes",
-        )
+    wanted = {"num_classes": node.get("num_classes")}
+    if (model.get("train_cfg") or {}).get("augments"):  # which mix one-hot labels
+        number = preprocessor_of(cfg).get("num_classes")
+        wanted["data_preprocessor.num_classes"] = number
+    found = len(tuple(classes))
+    for name, number in wanted.items():
+        if number is not None and number != found:
+            report.fault(
+                "model and data set differ",
+                f"{name} is {number}, and the data set has {found} classes",
+            )
 
 
 def image_fault(path: str, decode: bool) -> tuple[str, tuple[int, int] | None]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 
+from ...config_types import type_name
 from .common import (
     DatasetError,
     Options,
@@ -17,6 +18,7 @@ from .common import (
     build,
     check_num_classes,
     data_sets,
+    evaluators,
     image_fault,
     over,
 )
@@ -61,15 +63,34 @@ def check_detection(
         masks = any(
             step.get("with_mask")
             for step in _pipeline_of(cfg, report.name)
-            if step["type"].endswith("LoadAnnotations")
+            if type_name(step).endswith("LoadAnnotations")
         )
         _check_objects(path, annotations, images, names, classes, masks, report)
     check_num_classes(cfg, report, classes)
+    _check_evaluators(cfg, settings, dataset, report)
     try:
         return build(settings, report.name)
     except DatasetError as error:
         report.fault("mmdet cannot load it", error)
         return None
+
+
+def _check_evaluators(
+    cfg: Config, settings: Mapping, dataset: BaseDataset, report: Report
+) -> None:
+    """Metrics read annotations by paths of their own: are they the data set's?"""
+    used = {"ann_file": dataset.ann_file, "seg_prefix": dataset.data_prefix.get("seg")}
+    for place, metric in evaluators(cfg, settings):
+        for key, path in used.items():
+            judged = metric.get(key)
+            if (
+                judged is None
+                or not path
+                or Path(judged).resolve() == Path(path).resolve()
+            ):
+                continue
+            where = f"{place}.{key} is {judged}, and the data set reads {path}"
+            report.fault("evaluator and data set differ", where)
 
 
 def _check_objects(
@@ -135,7 +156,7 @@ def _read_coco(settings: Mapping, name: str) -> tuple[BaseDataset, Path, dict]:
     if not isinstance(dataset, CocoDataset):
         raise DatasetError(
             f"{name}: of detection, data sets in COCO's format can be checked, and "
-            f"{settings['type']} is none"
+            f"{type_name(settings)} is none"
         )
     path = Path(dataset.ann_file)
     if not path.is_file():

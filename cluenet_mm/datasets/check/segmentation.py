@@ -9,14 +9,18 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import TRANSFORMS
 from PIL import Image
 
+from ...config_types import type_name
 from .common import (
     DatasetError,
     Options,
     Report,
     build,
     check_num_classes,
+    data_sets,
+    evaluators,
     image_fault,
     over,
+    preprocessor_of,
 )
 
 _ONE_CHANNEL = ("1", "L", "P", "I", "I;16")
@@ -28,7 +32,12 @@ def check_segmentation(
     """Fill the report and return the data set."""
     dataset = build(settings, report.name)
     classes = dataset.metainfo.get("classes") or ()
-    ignored = (cfg.get("model") or {}).get("decode_head", {}).get("ignore_index", 255)
+    ignored = _ignored_labels(cfg, settings, report.name)
+    for place, label in ignored.items():
+        if 0 <= label < len(classes):
+            where = f"{place} is {label}, the label of {classes[label]!r}"
+            report.fault("a class is ignored", where)
+    ignored = ignored["model.decode_head.ignore_index"]
     samples = [dataset.get_data_info(index) for index in range(len(dataset))]
     if not samples:
         raise DatasetError(
@@ -82,6 +91,28 @@ def check_segmentation(
     report.count_classes(classes, dict(enumerate(total.tolist())))
     check_num_classes(cfg, report, classes)
     return dataset
+
+
+def _ignored_labels(cfg: Config, settings: Mapping, name: str) -> dict[str, int]:
+    """Labels that take no part, by the place in the config that says so."""
+    split = name.split(" ")[0]
+    heads = (cfg.get("model") or {}).get("decode_head") or {}
+    places = {
+        # The last of several heads predicts.
+        "model.decode_head": heads if isinstance(heads, Mapping) else heads[-1],
+        f"{split}_dataloader.dataset": settings,
+        **dict(evaluators(cfg, settings)),
+    }
+    for part in data_sets(cfg, split):
+        for number, step in enumerate(part.get("pipeline", ())):
+            if type_name(step) == "RandomCrop":
+                places[f"{split}_dataloader.dataset.pipeline.{number}"] = step
+    labels = {
+        f"{place}.ignore_index": part.get("ignore_index", 255)
+        for place, part in places.items()
+    }
+    padding = preprocessor_of(cfg).get("seg_pad_val", 255)
+    return labels | {"data_preprocessor.seg_pad_val": padding}
 
 
 def _maps_without_image(dataset: BaseDataset, samples: list[dict]) -> list[Path]:
