@@ -5,7 +5,7 @@ from typing import Any
 
 from mmengine.registry import Registry
 
-__all__ = ["registered_type", "type_name"]
+__all__ = ["named", "registered_type", "type_name"]
 
 
 def type_name(part: Mapping | str | type) -> str:
@@ -30,3 +30,18 @@ def registered_type(part: Mapping, registry: Registry) -> Any:
     """
     kind = part["type"]
     return registry.get(kind) if isinstance(kind, str) else kind
+
+
+def named(part: Mapping, registry: Registry) -> dict:
+    """A part of a config with a name as its ``type``, for what compares names.
+
+    Returns:
+        A copy. A class becomes its name, if that means this class in the default scope,
+        else the path of its import, which registries understand too.
+    """
+    kind = part["type"]
+    if not isinstance(kind, str):
+        with registry.switch_scope_and_registry(None) as here:
+            known = here.get(kind.__name__) is kind
+        kind = kind.__name__ if known else f"{kind.__module__}.{kind.__qualname__}"
+    return {**part, "type": kind}

@@ -1,10 +1,10 @@
 """Types of configs are names or classes."""
 
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 
 from cluenet_mm.backbones import FEC
-from cluenet_mm.config_types import registered_type, type_name
+from cluenet_mm.config_types import named, registered_type, type_name
 
 
 def test_names_and_classes_are_the_same_type():
@@ -24,3 +24,16 @@ def test_types_of_pure_python_configs(tmp_path):
     assert type_name(model.backbone) == type_name(model["backbone"].type) == "FEC"
     assert type_name(model.neck) == "FPN"
     assert registered_type(model.backbone, MODELS) is FEC
+
+
+def test_classes_become_names_that_mean_them():
+    init_default_scope("cluenet_mm")
+    assert named({"type": FEC, "arch": "small"}, MODELS) == {
+        "type": "FEC",
+        "arch": "small",
+    }
+    init_default_scope("mmengine")
+    part = named({"type": FEC}, MODELS)
+    assert isinstance(part["type"], str)
+    assert MODELS.get(part["type"]) is FEC
+    assert named({"type": "FEC"}, MODELS) == {"type": "FEC"}

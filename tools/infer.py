@@ -11,8 +11,8 @@ The task is the config's. Of every image the folder gets
 
 NAME is that of the image below IMAGES, without its suffix (with it, where two would
 have the same). Images whose JSON is there already, made by the same model, are left
-out: run an interrupted command again and it goes on. Files that are no images are
-named, left out and make the exit status 1.
+out: run an interrupted command again and it goes on. Images that fail, as those that
+are damaged, are named at the end with the reason and make the exit status 1.
 
 Example: infer.py photos cluenet/mask_rcnn_coco_tiny epoch_12.pth --out-dir found
 """
@@ -20,6 +20,7 @@ Example: infer.py photos cluenet/mask_rcnn_coco_tiny epoch_12.pth --out-dir foun
 import argparse
 import json
 import sys
+import traceback
 from collections import Counter
 from pathlib import Path
 
@@ -133,6 +134,13 @@ def infer(
     write_text(json_path, json.dumps(record) + "\n")
 
 
+def reason(error: Exception) -> str:
+    """An unforeseen error and the line that raised it, in one line."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    message = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"{message} ({place.filename}, line {place.lineno})"
+
+
 def main() -> int:
     """Run the command line and return its exit status."""
     args = parse_args()
@@ -144,14 +152,18 @@ def main() -> int:
         predictor = Predictor(cfg, args.checkpoint, args.device)
     except (CheckpointError, FileNotFoundError, ValueError) as error:
         fail(error)
-    model = fingerprint(cfg, args.checkpoint, args.score_thr)
     preds = args.out_dir / "preds"
+    try:
+        preds.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(error)
+    model = fingerprint(cfg, args.checkpoint, args.score_thr)
     left = [
         (name, path)
         for name, path in images.items()
         if args.overwrite or not is_done(preds / f"{name}.json", model)
     ]
-    done, unreadable = len(images) - len(left), []
+    done, failed = len(images) - len(left), []
     if done:
         print(f"{done} of {len(images)} results are there already")
     try:
@@ -159,14 +171,18 @@ def main() -> int:
             try:
                 infer(predictor, path, name, args, model)
             except UnreadableImageError as error:
-                unreadable.append(error)
+                failed.append(f"{error}: it is damaged or no image")
+            except Exception as error:  # the other images do not depend on this one
+                failed.append(f"{path}: {reason(error)}")
     except KeyboardInterrupt:
         print("\nInterrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    print(f"\n{len(left) - len(unreadable)} new results in {args.out_dir}")
-    for error in unreadable:
-        print(f"error: {error}: it is damaged or no image", file=sys.stderr)
-    return int(bool(unreadable))
+    print(f"\n{len(left) - len(failed)} new results in {args.out_dir}")
+    if failed:
+        print(f"{len(failed)} of {len(images)} images failed", file=sys.stderr)
+    for line in failed:
+        print(f"error: {line}", file=sys.stderr)
+    return int(bool(failed))
 
 
 if __name__ == "__main__":

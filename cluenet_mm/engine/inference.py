@@ -17,7 +17,7 @@ from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 from mmengine.structures import BaseDataElement
 
 from ..checkpoint import CheckpointError, load_checkpoint
-from ..config_types import registered_type, type_name
+from ..config_types import named, type_name
 from ..weights import checkpoint_faults
 from .draw import VISUALIZER_TYPES, build_visualizer, draw_sample, read_image
 
@@ -56,9 +56,11 @@ class Predictor:
             raise ValueError("the config has no test_dataloader, whose pipeline serves")
         init_default_scope(self.scope)
         cfg = cfg.copy()
-        self._dataset = cfg.test_dataloader.dataset = innermost(
-            cfg.test_dataloader.dataset
-        )
+        # The inferencers look for types by their names.
+        dataset = named(innermost(cfg.test_dataloader.dataset), DATASETS)
+        dataset["pipeline"] = [named(step, TRANSFORMS) for step in dataset["pipeline"]]
+        cfg.test_dataloader.dataset = dataset
+        self._dataset = cfg.test_dataloader.dataset
         loaded = load_checkpoint(checkpoint)
         self.metainfo = _metainfo(loaded, self._dataset)
         self._inferencer = self._build(cfg, device or get_device())
@@ -269,7 +271,7 @@ def innermost(dataset: Mapping) -> Mapping:
 def _metainfo(checkpoint: Mapping, dataset: Mapping) -> dict:
     """Names of the classes and palette, of the checkpoint before the config."""
     with DATASETS.switch_scope_and_registry(None) as registry:
-        kind = registered_type(dataset, registry)
+        kind = registry.get(dataset["type"])
     found = dict(getattr(kind, "METAINFO", {})) | dict(dataset.get("metainfo") or {})
     if isinstance(dataset.get("classes"), list | tuple):
         found["classes"] = dataset["classes"]

@@ -13,6 +13,7 @@ import pytest
 import torch
 import toy
 from mmengine.config import Config
+from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 
 from cluenet_mm import config_path
 from cluenet_mm.engine.inference import Predictor
@@ -217,6 +218,51 @@ def test_unreadable_images_are_named_and_left_out(folder, tmp_path):
     assert list(results(out_dir)) == ["good"]
     command = ("infer.py", tmp_path / "text.png", *model, "--out-dir", out_dir)
     assert dense_data.run_tool(*command)[0] == 1
+
+
+def test_an_image_that_fails_does_not_stop_the_others(folder, tmp_path):
+    source = folder / "images" / "scene.png"
+    for name in ("a.png", "z.png"):
+        (tmp_path / name).write_bytes(source.read_bytes())
+    dot = tmp_path / "dot.png"  # mmseg's visualizer cannot draw a single pixel
+    cv2.imwrite(str(dot), np.zeros((1, 1, 3), np.uint8))
+    out_dir = tmp_path / "out"
+    command = ("infer.py", tmp_path, *task(folder, "segmentor"), "--out-dir", out_dir)
+    status, printed = dense_data.run_tool(*command)
+    assert status == 1
+    assert "2 new results" in printed
+    assert "1 of 3 images failed" in printed
+    (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: {dot}: IndexError: ")
+    assert ".py, line " in line
+    assert sorted(results(out_dir)) == ["a", "z"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(folder):
+    out_dir = folder / "coco.json" / "out"
+    images = folder / "classes"
+    command = ("infer.py", images, *task(folder, "classifier"), "--out-dir", out_dir)
+    line, _ = dense_data.run_tool(*command)
+    assert line.startswith("error: ")
+    assert str(out_dir) in line
+
+
+@pytest.mark.parametrize("name", ["classifier", "detector", "segmentor"])
+def test_types_may_be_classes(folder, name):
+    """As in MMEngine's configs in pure Python."""
+    config, weights = task(folder, name)
+    cfg = Config.fromfile(config)
+    init_default_scope(cfg.default_scope)
+    named = Predictor(cfg, str(weights))
+    dataset = cfg.test_dataloader.dataset
+    with DATASETS.switch_scope_and_registry(None) as registry:
+        dataset.type = registry.get(dataset.type)
+    with TRANSFORMS.switch_scope_and_registry(None) as registry:
+        for step in dataset.pipeline:
+            step.type = registry.get(step.type)
+    predictor = Predictor(cfg, str(weights))
+    image = folder / "images" / "scene.png"
+    assert predictor.record(predictor(image)[0]) == named.record(named(image)[0])
 
 
 @pytest.mark.parametrize(
