@@ -187,7 +187,6 @@ val_dataloader = dict(batch_size=1, num_workers=0, dataset=dict(
     data_root="{folder}", data_prefix="classes",
     metainfo=dict(classes=("blue", "orange"))))
 test_dataloader = val_dataloader
-test_evaluator = dict(topk=(1,))
 """
 
 

@@ -125,6 +125,28 @@ def test_the_backbone_builds_in_every_library_s_scope(scope, tmp_path, monkeypat
     assert model(torch.randn(1, 3, 32, 32))[0].shape == (1, 256, 1, 1)
 
 
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_a_base_of_mmseg_takes_the_backbone(pretrained, tmp_path):
+    """README.md: its ``pretrained`` would go to the backbone as an option."""
+    path = tmp_path / "config.py"
+    path.write_text(
+        '_base_ = "mmseg::sem_fpn/fpn_r50_4xb4-160k_ade20k-512x512.py"\n'
+        'backbone = dict(type="cluenet_mm.CLUENet", arch="tiny", '
+        "out_indices=(0, 1, 2, 3))\n"
+        "model = dict(backbone=dict(_delete_=True, **backbone), "
+        "neck=dict(in_channels=[32, 64, 196, 320]))\n"
+        + ("" if pretrained else "model.update(pretrained=None)\n")
+    )
+    cfg = Config.fromfile(path)
+    init_default_scope("mmseg")
+    if pretrained:
+        with pytest.raises(TypeError, match="pretrained"):
+            MODELS.build(cfg.model)
+    else:
+        maps = MODELS.build(cfg.model).eval().extract_feat(torch.zeros(1, 3, 64, 64))
+        assert [m.shape[-1] for m in maps] == [16, 8, 4, 2]
+
+
 @pytest.mark.parametrize(
     ("name", "side"),
     [
