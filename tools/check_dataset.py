@@ -2,8 +2,9 @@ r"""Check the files of a config's data sets, before a training stumbles over the
 
 Counts and the histogram of the classes; then the faults: missing and damaged files,
 boxes outside their image or without area, annotations of unknown images or categories,
-sizes that differ, labels out of range. Nothing is filtered: images without objects are
-counted too. The exit status is 1 if there are faults.
+sizes that differ, labels out of range, and where the config's model and evaluators do
+not fit the data. Nothing is filtered: images without objects are counted too. The exit
+status is 1 if there are faults.
 
 Example: check_dataset.py cluenet/semantic_fpn_camvid --num-samples 8 --out-dir look
 """
