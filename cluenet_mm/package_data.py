@@ -4,10 +4,13 @@ An installed copy keeps them in ``cluenet_mm/.mim``; a checkout that was put on 
 module path without an installation has them beside the package.
 """
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-__all__ = ["config_names", "config_path", "tool_path"]
+__all__ = ["config_name", "config_names", "config_path", "tool_path"]
+
+_CLOSEST = 4
 
 
 def config_names() -> list[str]:
@@ -20,6 +23,13 @@ def config_names() -> list[str]:
     return [name for name in names if not name.startswith("_base_/")]
 
 
+def config_name(path: str | Path) -> str | None:
+    """Name of a file among the configs that ship with the package, if it is one."""
+    path = Path(path).resolve()
+    files = _files("configs", "*.py").items()
+    return next((name for name, file in files if file == path), None)
+
+
 def config_path(name: str) -> Path:
     """Path of a config by its name below ``configs/``.
 
@@ -30,7 +40,13 @@ def config_path(name: str) -> Path:
         FileNotFoundError: No config has this name; the message lists similar ones.
     """
     files = _files("configs", "*.py")
-    return _pick("config", files, name if name.endswith(".py") else f"{name}.py")
+    for known in (name, f"{name}.py"):
+        if known in files:
+            return files[known]
+    raise FileNotFoundError(
+        f"no config is named {name!r}; {_close_to(name, config_names())}; "
+        'all: python -c "import cluenet_mm; print(cluenet_mm.config_names())"'
+    )
 
 
 def tool_path(name: str) -> Path:
@@ -39,7 +55,10 @@ def tool_path(name: str) -> Path:
     Raises:
         FileNotFoundError: No tool has this name; the message lists similar ones.
     """
-    return _pick("tool", _files("tools", "*.[ps][yh]"), name)
+    files = _files("tools", "*.[ps][yh]")
+    if name not in files:
+        raise FileNotFoundError(f"no tool is named {name!r}; {_close_to(name, files)}")
+    return files[name]
 
 
 def _files(kind: str, pattern: str) -> dict[str, Path]:
@@ -50,11 +69,7 @@ def _files(kind: str, pattern: str) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in folder.rglob(pattern)}
 
 
-def _pick(kind: str, files: dict[str, Path], name: str) -> Path:
-    if name in files:
-        return files[name]
-    close = get_close_matches(name, files, n=5, cutoff=0.5)
-    close += [known for known in files if Path(known).name == Path(name).name]
-    hint = "close matches: " if close else "there are: "
-    hint += ", ".join(dict.fromkeys(close or sorted(files)))
-    raise FileNotFoundError(f"no {kind} is named {name!r}; {hint}")
+def _close_to(name: str, known: Iterable[str]) -> str:
+    alike = [other for other in known if Path(other).stem == Path(name).stem]
+    alike += get_close_matches(name, known, n=_CLOSEST, cutoff=0.0)
+    return "the closest are " + ", ".join(list(dict.fromkeys(alike))[:_CLOSEST])

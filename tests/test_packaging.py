@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 
 import cluenet_mm
 from cluenet_mm.environment import FRAMEWORKS, framework_fault
+from cluenet_mm.package_data import config_name
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("cluenet_mm", "configs", "tools", "requirements")
@@ -132,6 +133,28 @@ def test_config_names_can_all_be_found():
 def test_unknown_config_names_the_close_ones(name):
     with pytest.raises(FileNotFoundError, match=re.escape(CONFIG)):
         cluenet_mm.config_path(name)
+
+
+def test_an_unknown_config_gets_a_few_names_and_how_to_see_all():
+    with pytest.raises(FileNotFoundError) as error:
+        cluenet_mm.config_path("nonsense.py")
+    message = str(error.value)
+    assert "'nonsense.py'" in message
+    assert 1 < message.count(".py") <= 6
+    assert "_base_" not in message
+    (code,) = re.findall(r'python -c "(.*)"', message)
+    assert CONFIG in run_python(code, ROOT).stdout
+
+
+def test_config_name_is_that_of_our_files_alone(tmp_path):
+    assert config_name(ROOT / "configs" / CONFIG) == CONFIG
+    link = tmp_path / "link.py"
+    link.symlink_to(ROOT / "configs" / CONFIG)
+    assert config_name(link) == CONFIG
+    copy = tmp_path / "configs" / CONFIG
+    copy.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "configs" / CONFIG, copy)
+    assert config_name(copy) is None
 
 
 @pytest.mark.parametrize("name", ["../setup", "/etc/passwd", ""])
