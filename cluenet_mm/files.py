@@ -1,11 +1,38 @@
 """Files that are complete or untouched, however their writing ends."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replacing", "write_text"]
+__all__ = ["check_target", "replacing", "write_text"]
+
+
+def check_target(path: str | os.PathLike, folder: bool = False) -> None:
+    """Refuse early what could not be written in the end; nothing is made.
+
+    Args:
+        path: File to write, in a folder that need not exist yet.
+        folder: It is a folder to write into.
+
+    Raises:
+        ValueError: It cannot be written; the message says why.
+    """
+    path = Path(path)
+    if not folder and path.is_dir():
+        raise ValueError(f"{path} is a folder: give the name of a file")
+    nearest = path if folder else path.parent
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise ValueError(f"{path} cannot be written: {nearest} is a file, no folder")
+    try:
+        tempfile.TemporaryFile(dir=nearest).close()
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be written ({error.strerror}): {nearest} takes no files"
+        ) from error
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluenet_mm.files import replacing, write_text
+from cluenet_mm.files import check_target, replacing, write_text
 
 
 def test_a_file_takes_its_name_when_it_is_complete(tmp_path):
@@ -35,3 +35,32 @@ def test_a_writer_that_writes_nothing_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "nothing"):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_a_target_that_can_be_written_is_let_pass_and_not_made(tmp_path):
+    (tmp_path / "old").write_text("old")
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    check_target(tmp_path / "old")
+    check_target(tmp_path / "new" / "deep" / "file.json")
+    check_target(tmp_path / "new" / "deep", folder=True)
+    check_target(tmp_path / "folder", folder=True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "message"),
+    [
+        ("folder", False, "folder is a folder: give the name of a file"),
+        ("old", True, "old is a file, no folder"),
+        ("old/x/y", True, "old is a file, no folder"),
+        ("old/x.json", False, "old is a file, no folder"),
+        ("/dev/null/x.json", False, "/dev/null is a file, no folder"),
+        ("/proc/x.json", False, "/proc takes no files"),
+    ],
+)
+def test_a_target_that_cannot_be_written_is_refused(tmp_path, name, folder, message):
+    (tmp_path / "old").write_text("old")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match=message):
+        check_target(tmp_path / name, folder)
