@@ -36,6 +36,7 @@ from .files import replacing
 __all__ = [
     "AtomicLocalBackend",
     "CheckpointError",
+    "MissingCheckpointError",
     "latest_checkpoint",
     "load_checkpoint",
     "register_atomic_writer",
@@ -48,6 +49,10 @@ MapLocation = str | torch.device | Callable | dict | None
 
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot be used; the message names the file and the cure."""
+
+
+class MissingCheckpointError(CheckpointError, FileNotFoundError):
+    """There is no such file."""
 
 
 class _RefusedError(Exception):
@@ -201,7 +206,7 @@ def load_checkpoint(
         paths, and ``HistoryBuffer`` with MMEngine's own statistics methods.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        MissingCheckpointError: There is no such file; a FileNotFoundError, too.
         CheckpointError: The file is empty, cut short, no checkpoint, or holds an
             object that is not on the allow-list.
     """
@@ -210,7 +215,7 @@ def load_checkpoint(
     path = Path(path).expanduser()
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise FileNotFoundError(
+        raise MissingCheckpointError(
             f"checkpoint {path} {what}; give the path of a .pth file"
         )
     with path.open("rb") as file:

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 _SHOWN = 5
+_BACKBONE = "backbone."
+# PyTorch 0.4 did not save this counter, and nothing depends on it.
+_COUNTER = "num_batches_tracked"
 
 
 def checkpoint_faults(
@@ -12,6 +15,7 @@ def checkpoint_faults(
     checkpoint: Mapping,
     allow_missing: tuple[str, ...] = (),
     allow_unexpected: tuple[str, ...] = (),
+    partial: bool = False,
 ) -> str:
     """Say why a checkpoint is not one of a model.
 
@@ -23,12 +27,15 @@ def checkpoint_faults(
         checkpoint: The loaded file; a bare state dict will do.
         allow_missing: Prefixes of names that the checkpoint may lack.
         allow_unexpected: Prefixes of names that the model may lack.
+        partial: Ask no more of the weights than that one of them fits.
 
     Returns:
         One sentence with the first mismatches and the cure; empty if all fit.
     """
     weights = checkpoint.get("state_dict", checkpoint)
     faults = weight_faults(model, weights, allow_missing, allow_unexpected)
+    if partial and _any_fits(model, weights):
+        faults = ""
     return faults or option_faults(model, checkpoint.get("meta") or {})
 
 
@@ -71,19 +78,13 @@ def weight_faults(
     Returns:
         One sentence with the first mismatches and the cure; empty if all fit.
     """
-    wanted = {name: value.shape for name, value in model.state_dict().items()}
-    found = {
-        name.removeprefix("module."): value.shape
-        for name, value in weights.items()
-        if hasattr(value, "shape")
-    }
+    wanted, found = _shapes(model.state_dict()), _shapes(weights)
     missing = [
         name
         for name in wanted
         if name not in found
         and not name.startswith(allow_missing)
-        # PyTorch 0.4 did not save this counter, and nothing depends on it.
-        and not name.endswith("num_batches_tracked")
+        and not name.endswith(_COUNTER)
     ]
     unexpected = [
         name
@@ -107,7 +108,22 @@ def weight_faults(
     ]
     if not faults:
         return ""
+    cure = "give the config that the checkpoint was trained with"
+    if missing and all(_BACKBONE + name in found for name in missing):
+        cure = f"set prefix={_BACKBONE!r} in init_cfg: they are those of a whole model"
     return (
-        f"the weights do not fit the model of this config ({'; '.join(faults)}); give "
-        "the config that the checkpoint was trained with"
+        f"the weights do not fit the model of this config ({'; '.join(faults)}); {cure}"
     )
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {
+        name.removeprefix("module."): value.shape
+        for name, value in weights.items()
+        if hasattr(value, "shape")
+    }
+
+
+def _any_fits(model: nn.Module, weights: Mapping[str, Tensor]) -> bool:
+    both = _shapes(model.state_dict()).items() & _shapes(weights).items()
+    return not all(name.endswith(_COUNTER) for name, _ in both)

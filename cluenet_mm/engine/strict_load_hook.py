@@ -18,6 +18,8 @@ class StrictLoadHook(Hook):
     Args:
         allow_missing: Prefixes of names that the checkpoint may lack.
         allow_unexpected: Prefixes of names that the model may lack.
+        partial: Refuse only weights of which none fits, or that ask for other options;
+            MMEngine warns of the rest. For weights to start from.
 
     Raises:
         CheckpointError: While loading; names the first weights that do not match.
@@ -30,9 +32,11 @@ class StrictLoadHook(Hook):
         self,
         allow_missing: tuple[str, ...] = (),
         allow_unexpected: tuple[str, ...] = (),
+        partial: bool = False,
     ) -> None:
         self.allow_missing = tuple(allow_missing)
         self.allow_unexpected = tuple(allow_unexpected)
+        self.partial = partial
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare names, shapes and the options that converted weights ask for."""
@@ -40,7 +44,12 @@ class StrictLoadHook(Hook):
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
         faults = checkpoint_faults(
-            model, checkpoint, self.allow_missing, self.allow_unexpected
+            model,
+            checkpoint,
+            self.allow_missing,
+            self.allow_unexpected,
+            self.partial,
         )
         if faults:
-            raise CheckpointError(faults)
+            path = runner.cfg.get("load_from")
+            raise CheckpointError(f"checkpoint {path}: {faults}" if path else faults)

@@ -310,9 +310,12 @@ def test_pretrained_weights_of_another_size_are_named(family, prefix, save, tmp_
 @families
 def test_a_prefix_that_matches_nothing_is_an_error(family, save):
     path = save(build(family))
-    for prefix in ("module.backbone.", ""):
+    for prefix, cure in (
+        ("module.backbone.", "give the config"),
+        ("", "set prefix='backbone.' in init_cfg"),
+    ):
         model = build(family, init_cfg=[pretrained(path, prefix)])
-        with pytest.raises(CheckpointError, match="missing: "):
+        with pytest.raises(CheckpointError, match=f"missing: .*{cure}"):
             model.init_weights()
 
 

@@ -126,3 +126,24 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
     hook = StrictLoadHook(allow_missing=("linear.",), allow_unexpected=("old_head.",))
     state["linear.bias"] = torch.zeros(1)
     hook.after_load_checkpoint(runner, {"state_dict": state})
+
+
+def test_weights_to_start_from_may_fit_in_part(tmp_path):
+    start = {"type": "cluenet_mm.StrictLoadHook", "partial": True}
+    runner = make_runner(tmp_path, "partial", [start])
+    path = tmp_path / "weights.pth"
+    bias = torch.full((1,), 7.0)
+    save_checkpoint({"linear.bias": bias, "old_head.weight": bias}, path)
+    runner.load_checkpoint(str(path))
+    assert runner.model.linear.bias.item() == 7
+
+    for none in ({"linear.bias": torch.zeros(2)}, {"x.linear.bias": bias}):
+        save_checkpoint(none, path)
+        with pytest.raises(
+            CheckpointError, match=r"1 missing: linear\.weight|2 missing"
+        ):
+            runner.load_checkpoint(str(path))
+    options = {"meta": {"options": {"divisor": "members"}}}
+    save_checkpoint({"state_dict": {"linear.bias": bias}, **options}, path)
+    with pytest.raises(CheckpointError, match="need divisor='members'"):
+        runner.load_checkpoint(str(path))
