@@ -28,7 +28,13 @@ from cluenet_mm.datasets.check import (
     data_sets,
     labelled_sample,
 )
-from cluenet_mm.engine.cli import fail, find_config, parse_arguments
+from cluenet_mm.engine.cli import (
+    fail,
+    output_file,
+    output_folder,
+    parse_arguments,
+    read_config,
+)
 from cluenet_mm.engine.draw import build_visualizer, draw_sample
 from cluenet_mm.files import write_text
 
@@ -49,8 +55,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--num-samples", type=int, default=0, help="draw so many samples of each split"
     )
-    parser.add_argument("--out-dir", type=Path, help="folder for the drawn samples")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all faults")
+    parser.add_argument(
+        "--out-dir", type=output_folder, help="folder for the drawn samples"
+    )
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write all faults"
+    )
     parser.add_argument(
         "--no-decode",
         action="store_true",
@@ -127,8 +137,7 @@ def main() -> int:
     options = Options(not args.no_decode, max(args.workers, 1), progress)
     reports = []
     try:
-        cfg = Config.fromfile(find_config(args.config))
-        cfg.merge_from_dict(args.cfg_options)
+        cfg = read_config(args.config, args.cfg_options)
         for name, settings in splits_of(cfg, args.split).items():
             report, dataset = check(cfg, settings, name, options)
             print_report(report)

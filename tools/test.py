@@ -14,9 +14,12 @@ from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.engine.cli import (
     add_common_arguments,
     build_runner,
+    check_exists,
     fail,
     is_first_process,
     load_config,
+    output_file,
+    output_folder,
     parse_arguments,
 )
 from cluenet_mm.engine.distributed import finish
@@ -46,7 +49,7 @@ def parse_args() -> argparse.Namespace:
     add_common_arguments(parser)
     parser.add_argument(
         "--out",
-        type=Path,
+        type=output,
         metavar="PATH",
         help="write the predictions: FILE.pkl holds those of any task as they are; "
         "FILE.json becomes FILE.bbox.json and FILE.segm.json in the format of COCO's "
@@ -56,6 +59,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         "--show-dir",
+        type=output_folder,
         help="folder for images with their predictions, beside the labels where there "
         "are any (with several processes: the images of the first)",
     )
@@ -65,21 +69,22 @@ def parse_args() -> argparse.Namespace:
         help="test-time augmentation with tta_model and tta_pipeline of the config; "
         "without the latter, the image and its mirror image",
     )
-    args = parse_arguments(parser)
-    if args.out and args.out.suffix not in ("", ".json", *PICKLES):
-        parser.error(
-            "argument --out: expected a name that ends in .pkl or .json, or a folder"
+    return parse_arguments(parser)
+
+
+def output(text: str) -> Path:
+    """Type of ``--out``."""
+    suffix = Path(text).suffix
+    if suffix not in ("", ".json", *PICKLES):
+        raise argparse.ArgumentTypeError(
+            "expected a name that ends in .pkl or .json, or a folder"
         )
-    return args
+    return output_file(text) if suffix else output_folder(text)
 
 
 def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     """Write the switches of the command line into the config."""
-    if (
-        "://" not in args.checkpoint
-        and not Path(args.checkpoint).expanduser().is_file()
-    ):
-        raise FileNotFoundError(f"checkpoint {args.checkpoint} does not exist")
+    check_exists(args.checkpoint)
     for name in ("test_dataloader", "test_cfg", "test_evaluator"):
         if cfg.get(name) is None:
             raise ValueError(f"config {args.config} cannot test: it has no {name}")
@@ -213,7 +218,7 @@ def test(cfg: Config, out: Path | None) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
     try:
-        runner = build_runner(cfg)
+        runner = build_runner(cfg, "test")
         if out and out.suffix in PICKLES:
             pickle_predictions(runner, folder / out.name)
         runner.test()

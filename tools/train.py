@@ -11,9 +11,12 @@ from mmengine.config import Config
 from mmengine.device import get_device
 
 from cluenet_mm.checkpoint import CheckpointError, latest_checkpoint, load_checkpoint
+from cluenet_mm.engine import StrictLoadHook, build_model
 from cluenet_mm.engine.cli import (
     add_common_arguments,
     build_runner,
+    building,
+    check_exists,
     fail,
     is_first_process,
     load_config,
@@ -126,6 +129,11 @@ def set_resume(cfg: Config, checkpoint: str | None) -> bool:
 
     Returns:
         Whether there is anything left to train.
+
+    Raises:
+        CheckpointError: It cannot be read, holds no state of a run, or is that of a
+            finished run of another network.
+        FileNotFoundError: There is no such checkpoint.
     """
     if checkpoint is None:
         return True
@@ -153,6 +161,8 @@ def set_resume(cfg: Config, checkpoint: str | None) -> bool:
     for unit in ("epoch", "iter"):
         end, now = cfg.train_cfg.get(f"max_{unit}s"), state["meta"][unit]
         if end is not None and now >= end:
+            with building(cfg):
+                build_model(cfg, str(path))  # whose weights must be these
             say(f"Already finished: {path} is {unit} {now} of {end}.")
             return False
     return True
@@ -180,9 +190,16 @@ def say(message: str) -> None:
         print(message, flush=True)
 
 
-def resume_command() -> str:
-    """The command of this process with ``--resume`` in place of what it resumed."""
+def next_command(saved: bool) -> str:
+    """The command that goes on from an interruption.
+
+    Args:
+        saved: Whether this process wrote a checkpoint, from which it goes on; the same
+            command begins again otherwise.
+    """
     words = ["python", *sys.argv]
+    if not saved:
+        return shlex.join(words)
     if "--resume" in words:
         at = words.index("--resume")
         value = words[at + 1 : at + 2]
@@ -192,11 +209,18 @@ def resume_command() -> str:
     return shlex.join([*words, "--resume"])
 
 
+def last_save(work_dir: str) -> int | None:
+    """When a checkpoint was last written; None if there is none."""
+    pointer = Path(work_dir, "last_checkpoint")
+    return pointer.stat().st_mtime_ns if pointer.is_file() else None
+
+
 def train(cfg: Config, distributed: bool) -> int:
     """Train and return the exit status."""
-    runner = None
+    runner, before = None, last_save(cfg.work_dir)
     try:
-        runner = build_runner(cfg)
+        runner = build_runner(cfg, "train", "val")
+        runner.register_hook(StrictLoadHook(partial=not cfg.get("resume")))
         runner.train()
     except CheckpointError as error:
         fail(error)
@@ -205,7 +229,10 @@ def train(cfg: Config, distributed: bool) -> int:
         where = "before the first epoch"
         if runner is not None and "epoch" in runner.message_hub.runtime_info:
             where = f"in epoch {runner.epoch + 1}, iteration {runner.iter + 1}"
-        command = "the same command and --resume" if distributed else resume_command()
+        saved = last_save(cfg.work_dir) != before
+        command = next_command(saved)
+        if distributed:  # by a launcher whose command is not known here
+            command = "the same command" + (" and --resume" if saved else "")
         say(f"\nInterrupted {where}; continue with: {command}")
         return 130
     return 0
@@ -218,6 +245,8 @@ def main() -> int:
         cfg = load_config(args)
         apply_options(cfg, args)
         unfinished = set_resume(cfg, args.resume)
+        if cfg.get("load_from"):
+            check_exists(cfg.load_from)
     except (CheckpointError, FileNotFoundError, ValueError) as error:
         fail(error)
     status = train(cfg, args.launcher != "none") if unfinished else 0

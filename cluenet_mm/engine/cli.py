@@ -2,8 +2,11 @@
 
 import argparse
 import os
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from mmengine.config import Config, DictAction
@@ -12,9 +15,16 @@ from mmengine.runner import Runner
 
 from cluenet_mm import config_path
 from cluenet_mm.checkpoint import register_atomic_writer, register_safe_loader
+from cluenet_mm.files import check_target
 from cluenet_mm.memory import keep_free_memory
+from cluenet_mm.package_data import config_name
 
 from .distributed import setup_launcher
+from .inference import innermost
+
+MODULE = "<module>"  # how Python calls the code of a file outside of functions
+# How wrong settings and missing or broken data make themselves felt.
+BUILD_ERRORS = (AssertionError, KeyError, OSError, TypeError, ValueError)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +32,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--work-dir",
         help="folder for logs and checkpoints (default: work_dir of the config, "
-        "else ./work_dirs/<name of the config>)",
+        "else ./work_dirs/<name of the config>, as in work_dirs/cluenet/cls_digits)",
     )
     parser.add_argument(
         "--cfg-options",
@@ -56,6 +66,34 @@ def positive(text: str) -> int:
     return number
 
 
+def device(text: str) -> str:
+    """Type of an option that names a device of this machine."""
+    try:
+        torch.empty(0, device=text)
+    except (AssertionError, RuntimeError) as error:  # of a PyTorch without CUDA, too
+        reason = str(error).splitlines()[0]
+        raise argparse.ArgumentTypeError(f"no device {text!r} here: {reason}") from None
+    return text
+
+
+def output_file(text: str) -> Path:
+    """Type of an option that names a file to write."""
+    return _target(text, folder=False)
+
+
+def output_folder(text: str) -> Path:
+    """Type of an option that names a folder to write into."""
+    return _target(text, folder=True)
+
+
+def _target(text: str, folder: bool) -> Path:
+    try:
+        check_target(text, folder)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return Path(text)
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """Load ``args.config`` with the common options applied, and start the launcher.
 
@@ -70,18 +108,64 @@ def load_config(args: argparse.Namespace) -> Config:
 
     Raises:
         FileNotFoundError: No such config.
-        ValueError: The launcher cannot be used here.
+        ValueError: It is faulty, its work dir cannot be written, or the launcher cannot
+            be used here.
     """
     register_safe_loader()
     register_atomic_writer()
-    path = find_config(args.config)
-    cfg = Config.fromfile(path)
-    cfg.merge_from_dict(args.cfg_options)
-    cfg.work_dir = (
-        args.work_dir or cfg.get("work_dir") or str(Path("work_dirs", path.stem))
-    )
+    cfg = read_config(args.config, args.cfg_options)
+    cfg.work_dir = args.work_dir or cfg.get("work_dir") or default_work_dir(cfg)
+    check_target(cfg.work_dir, folder=True)
     setup_launcher(cfg, args.launcher)
     return cfg
+
+
+def default_work_dir(cfg: Config) -> str:
+    """A folder of its own for every config of this package, named like it.
+
+    Families share file names. A config from elsewhere gets OpenMMLab's folder.
+    """
+    path = Path(cfg.filename)
+    return str(Path("work_dirs", config_name(path) or path.name).with_suffix(""))
+
+
+def read_config(name: str, options: Mapping[str, Any] | None = None) -> Config:
+    """Open a config and override settings of it.
+
+    Args:
+        name: Path, or name of a config of this package.
+        options: What ``--cfg-options`` says.
+
+    Raises:
+        FileNotFoundError: No such config.
+        ValueError: It cannot be read, or has no place for the options; the message
+            names the line.
+    """
+    path = find_config(name)
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a config is code, and may fail in every way
+        frames = traceback.extract_tb((error.__cause__ or error).__traceback__)
+        lines = [f"{f.filename}, line {f.lineno}" for f in frames if f.name == MODULE]
+        where = f" ({lines[-1]})" if lines else ""
+        raise ValueError(
+            f"config {name} cannot be read: {_reason(error)}{where}"
+        ) from error
+    try:
+        cfg.merge_from_dict(dict(options or {}))
+    except BUILD_ERRORS as error:
+        raise ValueError(
+            f"--cfg-options do not fit config {name}: {_reason(error)}"
+        ) from error
+    return cfg
+
+
+def _reason(error: Exception) -> str:
+    """One line; of an import that failed, without MMEngine's list of the path."""
+    if isinstance(error, ImportError) and error.__cause__:
+        error = error.__cause__
+    text = " ".join(str(error).replace("<unknown>, ", "").split())
+    return f"{type(error).__name__}: {text}"
 
 
 def find_config(name: str) -> Path:
@@ -99,11 +183,65 @@ def find_config(name: str) -> Path:
         raise FileNotFoundError(f"config {name} is no file; {error}") from None
 
 
-def build_runner(cfg: Config) -> Runner:
-    """Build MMEngine's runner, or the one that ``runner_type`` of the config names."""
+def check_exists(checkpoint: str) -> None:
+    """Refuse a checkpoint that is neither a link nor a file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    if "://" not in checkpoint and not Path(checkpoint).expanduser().is_file():
+        raise FileNotFoundError(f"checkpoint {checkpoint} does not exist")
+
+
+def build_runner(cfg: Config, *phases: str) -> Runner:
+    """Build MMEngine's runner, or the one that ``runner_type`` of the config names.
+
+    Args:
+        cfg: Config.
+        phases: Which of ``"train"``, ``"val"`` and ``"test"`` will run; their data sets
+            and metrics are built, too.
+    """
     if not torch.cuda.is_available():
         keep_free_memory()
-    return RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+    with building(cfg):
+        runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+        for phase in phases:
+            getattr(runner, f"{phase}_loop")
+    return runner
+
+
+@contextmanager
+def building(cfg: Config) -> Iterator[None]:
+    """End the script with one line where settings or data let no part be built."""
+    try:
+        yield
+    except BUILD_ERRORS as error:
+        fail(ValueError(_build_fault(cfg, error)))
+
+
+def _build_fault(cfg: Config, error: Exception) -> str:
+    """Which part could not be built, and why."""
+    frames = traceback.extract_tb(error.__traceback__)
+    builders = [frame.name for frame in frames]
+    phase = "".join(
+        p for p in ("train", "val", "test") if f"build_{p}_loop" in builders
+    )
+    part, cure = "the runner", ""
+    if "build_model" in builders:
+        part = "the model"
+    elif "build_evaluator" in builders:
+        part = f"{phase}_evaluator"
+    elif "build_dataloader" in builders:
+        dataset = innermost(cfg[f"{phase}_dataloader"].dataset)
+        named = [
+            f" {k}={dataset[k]!r}" for k in ("data_root", "ann_file") if k in dataset
+        ]
+        part = f"the data set of {phase}_dataloader{','.join(named)}"
+        if not isinstance(error, TypeError):  # which is about settings, not data
+            name = config_name(cfg.filename) or cfg.filename
+            cure = f"; tools/check_dataset.py {name} says more"
+    where = f"{frames[-1].filename}, line {frames[-1].lineno}"
+    return f"{part} cannot be built: {_reason(error)} ({where}){cure}"
 
 
 def is_first_process() -> bool:

@@ -98,6 +98,70 @@ def test_a_truncated_last_checkpoint_names_an_older_one(trained, tmp_path):
     assert "Traceback" not in output
 
 
+def run_here(*words: object) -> str:
+    """Run a tool that fails, in this process and folder; what it ends with."""
+    argv = sys.argv
+    sys.argv = [str(word) for word in words]
+    try:
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(toy.TOOLS / sys.argv[0]), run_name="__main__")
+    finally:
+        sys.argv = argv
+    return end.value.code
+
+
+@pytest.mark.parametrize("epochs", [4, 5])
+def test_a_checkpoint_of_another_network_is_no_run_to_go_on_with(
+    trained, tmp_path, monkeypatch, capsys, epochs
+):
+    monkeypatch.chdir(tmp_path)
+    work = trained / WORK
+    before = {path.name: path.stat().st_mtime_ns for path in work.glob("*.pth")}
+    options = ("model.width=9", f"train_cfg.max_epochs={epochs}")
+    message = run_here(
+        *("train.py", trained / "toy_config.py", "--work-dir", "other"),
+        *("--resume", work / "epoch_4.pth", "--cfg-options", *options),
+    )
+    assert message.startswith(f"error: checkpoint {work / 'epoch_4.pth'}: the weights")
+    assert "layers.0.weight (8, 6), not (9, 6)" in message
+    assert "Already finished" not in capsys.readouterr().out
+    assert not list(tmp_path.rglob("*.pth"))
+    after = {path.name: path.stat().st_mtime_ns for path in work.glob("*.pth")}
+    assert after == before
+
+
+def test_weights_to_start_from(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    weights = load_checkpoint(trained / WORK / "epoch_4.pth")["state_dict"]
+    others = {f"x.{name}": value for name, value in weights.items()}
+    save_checkpoint({"state_dict": others}, tmp_path / "others.pth")
+    command = ("train.py", trained / "toy_config.py", "--cfg-options")
+    message = run_here(*command, "load_from=gone.pth")
+    assert message == "error: checkpoint gone.pth does not exist"
+    assert not (tmp_path / "work_dirs").exists()
+    message = run_here(*command, "load_from=others.pth")
+    assert message.startswith("error: checkpoint others.pth: the weights do not fit")
+    assert "4 missing: layers.0.weight" in message
+
+    del weights["layers.3.bias"]  # as of another head
+    save_checkpoint({"state_dict": weights}, tmp_path / "start.pth")
+    code = run_here(*command, "load_from=start.pth", "train_cfg.max_epochs=1")
+    assert code == 0
+    assert (tmp_path / WORK / "epoch_1.pth").is_file()
+
+
+def test_an_interruption_before_the_first_save_keeps_the_start(trained, tmp_path):
+    start = trained / WORK / "epoch_3.pth"
+    config = toy.write_config(tmp_path)
+    command = ("train.py", config.name, "--work-dir", "new", "--resume", start)
+    slow = ("--cfg-options", "model.delay=0.3", "train_cfg.max_epochs=5")
+    process = toy.start(tmp_path, *command, *slow)
+    output = toy.interrupt(process, tmp_path / "new", 19, signal.SIGINT)
+    assert process.returncode == 130
+    assert f"--work-dir new --resume {start} --cfg-options" in output
+    assert not output.rstrip().endswith("--resume")
+
+
 def test_amp_and_scaled_learning_rate_on_a_cpu(tmp_path):
     config = toy.write_config(tmp_path)
     output = toy.run(

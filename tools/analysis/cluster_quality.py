@@ -35,7 +35,7 @@ from torch import nn
 
 from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.engine import build_model
-from cluenet_mm.engine.cli import fail, find_config, positive
+from cluenet_mm.engine.cli import device, fail, output_file, positive, read_config
 from cluenet_mm.files import write_text
 from cluenet_mm.interpret import (
     class_probabilities,
@@ -107,8 +107,10 @@ def parse_args() -> argparse.Namespace:
         default=3,
         help="random rankings an image (default: 3)",
     )
-    parser.add_argument("--json", type=Path, help="write the tables to this file, too")
-    parser.add_argument("--device", default=get_device())
+    parser.add_argument(
+        "--json", type=output_file, help="write the tables to this file, too"
+    )
+    parser.add_argument("--device", type=device, default=get_device())
     return parser.parse_args()
 
 
@@ -247,7 +249,7 @@ def main() -> None:
     """Run the command line."""
     args = parse_args()
     try:
-        cfg = Config.fromfile(find_config(args.config))
+        cfg = read_config(args.config)
         model = build_model(cfg, args.checkpoint).to(args.device)
         results = {
             "config": args.config,

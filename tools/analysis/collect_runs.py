@@ -1,7 +1,7 @@
 """Write what training runs reached into one file of results.
 
 Example:
-    python tools/analysis/collect_runs.py work_dirs/fec_* --json docs/results/fec.json
+    python tools/analysis/collect_runs.py work_dirs/fec/* --json docs/results/fec.json
 """
 
 import argparse
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from cluenet_mm.analysis.runs import read_run
-from cluenet_mm.engine.cli import fail
+from cluenet_mm.engine.cli import fail, output_file
 from cluenet_mm.files import write_text
 
 
@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("work_dirs", type=Path, nargs="+", help="folders of runs")
-    parser.add_argument("--json", type=Path, required=True, help="file to write")
+    parser.add_argument("--json", type=output_file, required=True, help="file to write")
     return parser.parse_args()
 
 

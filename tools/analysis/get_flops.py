@@ -11,11 +11,10 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
 from cluenet_mm.analysis.macs import Part, count_config, total
 from cluenet_mm.analysis.models import image_shape, open_config
-from cluenet_mm.engine.cli import fail
+from cluenet_mm.engine.cli import fail, output_file
 from cluenet_mm.files import write_text
 
 
@@ -32,7 +31,9 @@ def parse_args() -> argparse.Namespace:
         metavar=("H", "W"),
         help="image size (default: that of the test pipeline)",
     )
-    parser.add_argument("--json", type=Path, help="write the totals to this file")
+    parser.add_argument(
+        "--json", type=output_file, help="write the totals to this file"
+    )
     return parser.parse_args()
 
 

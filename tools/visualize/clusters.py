@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.engine import build_model
-from cluenet_mm.engine.cli import fail, find_config, positive
+from cluenet_mm.engine.cli import fail, output_folder, positive, read_config
 from cluenet_mm.engine.draw import read_image
 from cluenet_mm.engine.inference import IMAGE_SUFFIXES
 from cluenet_mm.files import replacing
@@ -43,7 +43,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("config", help="path or name of a config")
     parser.add_argument("checkpoint", help="weights of that config")
-    parser.add_argument("--out-dir", required=True, help="folder for the pictures")
+    parser.add_argument(
+        "--out-dir", type=output_folder, required=True, help="folder for the pictures"
+    )
     parser.add_argument(
         "--limit", type=positive, default=8, help="at most so many images"
     )
@@ -125,14 +127,12 @@ def main() -> None:
     """Run the command line."""
     args = parse_args()
     try:
-        cfg = Config.fromfile(find_config(args.config))
+        cfg = read_config(args.config)
         model = build_model(cfg, args.checkpoint)
         find_backbone(model)
         found = list(islice(samples(args.images, cfg, model, args.size), args.limit))
     except (CheckpointError, OSError, ValueError) as error:
         fail(error)
-    out_dir = Path(args.out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
     for name, inputs, image in track_iter_progress(found):
         figure = cluster_figure(
             image,
@@ -143,8 +143,8 @@ def main() -> None:
             merge=args.merge,
             opacity=args.opacity,
         )
-        save(figure, out_dir / f"{name}.png")
-    print(f"\n{len(found)} pictures in {out_dir}")
+        save(figure, args.out_dir / f"{name}.png")
+    print(f"\n{len(found)} pictures in {args.out_dir}")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,14 @@ from mmengine.utils import track_iter_progress
 from torch import Tensor
 
 from cluenet_mm.checkpoint import CheckpointError, register_safe_loader
-from cluenet_mm.engine.cli import fail, find_config, parse_arguments, positive
+from cluenet_mm.engine.cli import (
+    device,
+    fail,
+    output_file,
+    parse_arguments,
+    positive,
+    read_config,
+)
 from cluenet_mm.engine.draw import read_image
 from cluenet_mm.engine.inference import IMAGE_SUFFIXES, Predictor
 from cluenet_mm.interpret import (
@@ -71,7 +78,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("config", help="path or name of a config")
     parser.add_argument("checkpoint", help="weights of that config")
-    parser.add_argument("--out", type=Path, required=True, help="the HTML file")
+    parser.add_argument("--out", type=output_file, required=True, help="the HTML file")
     parser.add_argument(
         "--limit", type=positive, default=8, help="at most so many images (default: 8)"
     )
@@ -96,7 +103,9 @@ def parse_args() -> argparse.Namespace:
         default=0.3,
         help="list instances from this score on (default: 0.3)",
     )
-    parser.add_argument("--device", help="such as cpu or cuda:1 (default: a free GPU)")
+    parser.add_argument(
+        "--device", type=device, help="such as cpu or cuda:1 (default: a free GPU)"
+    )
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -268,13 +277,10 @@ def main() -> None:
     args = parse_args()
     register_safe_loader()
     try:
-        if args.out.is_dir():
-            raise ValueError(f"--out {args.out} is a folder; name the HTML file")
         for word in args.images:
             if word != "val":
                 find_files(word)  # before the model is built
-        cfg = Config.fromfile(find_config(args.config))
-        cfg.merge_from_dict(args.cfg_options)
+        cfg = read_config(args.config, args.cfg_options)
         predictor = Predictor(cfg, args.checkpoint, args.device)
         find_backbone(predictor.model)
         if args.size is not None and predictor.scope != "mmpretrain":

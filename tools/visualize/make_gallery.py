@@ -28,7 +28,7 @@ from torch import nn
 from cluenet_mm import tool_path
 from cluenet_mm.checkpoint import CheckpointError, register_safe_loader
 from cluenet_mm.engine import build_model
-from cluenet_mm.engine.cli import fail, find_config
+from cluenet_mm.engine.cli import fail, read_config
 from cluenet_mm.files import write_text
 from cluenet_mm.interpret import cluster_figure, find_backbone, to_input, trace
 
@@ -170,7 +170,7 @@ def screenshot(config: str, checkpoint: str, path: Path) -> bool:
 
 def load(config: str, checkpoint: str) -> tuple[Config, nn.Module]:
     """A config and its model with weights."""
-    cfg = Config.fromfile(find_config(config))
+    cfg = read_config(config)
     return cfg, build_model(cfg, checkpoint)
 
 
