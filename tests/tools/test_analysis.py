@@ -219,7 +219,7 @@ def test_a_side_without_memory_leaves_the_other_one():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("cluenet/cls_digit", "no config is named 'cluenet/cls_digit.py'"),
+        ("cluenet/cls_digit", "no config is named 'cluenet/cls_digit'"),
         ("mmpretrain::nothing/here.py", "mmpretrain has no config nothing/here.py"),
         ("nobody::resnet.py", "the libraries are mmpretrain::"),
         ("_base_/datasets/digits", "describes no model with a backbone"),
