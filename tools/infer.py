@@ -24,13 +24,19 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.utils import track_iter_progress
 from PIL import Image
 
-from cluenet_mm.checkpoint import CheckpointError, register_safe_loader
+from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.datasets.panoptic_png import write_panoptic
-from cluenet_mm.engine.cli import fail, find_config, parse_arguments
+from cluenet_mm.engine.cli import (
+    device,
+    fail,
+    output_folder,
+    parse_arguments,
+    read_config,
+)
 from cluenet_mm.engine.draw import UnreadableImageError
 from cluenet_mm.engine.inference import (
     IMAGE_SUFFIXES,
@@ -49,14 +55,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("images", type=Path, help="an image, or a folder of images")
     parser.add_argument("config", help="path or name of a config")
     parser.add_argument("checkpoint", help="weights of that config")
-    parser.add_argument("--out-dir", type=Path, required=True, help="folder of results")
+    parser.add_argument(
+        "--out-dir", type=output_folder, required=True, help="folder of results"
+    )
     parser.add_argument(
         "--score-thr",
         type=float,
         default=0.3,
         help="draw instances from this score on; the JSON has all (default: 0.3)",
     )
-    parser.add_argument("--device", help="such as cpu or cuda:1 (default: a free GPU)")
+    parser.add_argument(
+        "--device", type=device, help="such as cpu or cuda:1 (default: a free GPU)"
+    )
     parser.add_argument(
         "--overwrite", action="store_true", help="predict again what is there already"
     )
@@ -144,19 +154,14 @@ def reason(error: Exception) -> str:
 def main() -> int:
     """Run the command line and return its exit status."""
     args = parse_args()
-    register_safe_loader()
     try:
         images = find_images(args.images, args.out_dir)
-        cfg = Config.fromfile(find_config(args.config))
-        cfg.merge_from_dict(args.cfg_options)
+        cfg = read_config(args.config, args.cfg_options)
         predictor = Predictor(cfg, args.checkpoint, args.device)
     except (CheckpointError, FileNotFoundError, ValueError) as error:
         fail(error)
     preds = args.out_dir / "preds"
-    try:
-        preds.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        fail(error)
+    preds.mkdir(parents=True, exist_ok=True)
     model = fingerprint(cfg, args.checkpoint, args.score_thr)
     left = [
         (name, path)

@@ -11,6 +11,7 @@ from mmengine.registry import METRICS, init_default_scope
 from mmengine.runner import Runner
 
 from cluenet_mm.checkpoint import CheckpointError
+from cluenet_mm.config_types import type_name
 from cluenet_mm.engine.cli import (
     add_common_arguments,
     build_runner,
@@ -139,9 +140,9 @@ def with_flips(pipeline: list[dict]) -> list[dict]:
 
     The labels are those of the original image, so the flip comes before them.
     """
-    loads = pipeline[0].type.split(".")[-1] == "LoadImageFromFile"
+    loads = type_name(pipeline[0]) == "LoadImageFromFile"
     *steps, pack = pipeline[1:] if loads else pipeline
-    kinds = [step.type.split(".")[-1] for step in steps]
+    kinds = [type_name(step) for step in steps]
     at = kinds.index("LoadAnnotations") if "LoadAnnotations" in kinds else len(steps)
     if "meta_keys" in pack:
         needed = (*pack.meta_keys, "flip", "flip_direction")
@@ -169,7 +170,7 @@ def ask_for_files(cfg: Config, out: Path, folder: Path) -> None:
     else:
         kinds, place = ("IoUMetric",), folder
     # Of several metrics of a kind the first one writes.
-    by_kind = {m.type.split(".")[-1]: m for m in reversed(metrics_of(cfg))}
+    by_kind = {type_name(m): m for m in reversed(metrics_of(cfg))}
     chosen = [kind for kind in kinds if kind in by_kind]
     if not chosen:
         raise ValueError(

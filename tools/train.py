@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 
 from cluenet_mm.checkpoint import CheckpointError, latest_checkpoint, load_checkpoint
+from cluenet_mm.config_types import type_name
 from cluenet_mm.engine import StrictLoadHook, build_model
 from cluenet_mm.engine.cli import (
     add_common_arguments,
@@ -24,10 +25,9 @@ from cluenet_mm.engine.cli import (
 )
 from cluenet_mm.engine.distributed import finish
 
-GUARDED = "cluenet_mm.GuardedOptimWrapper"
 AMP_WRAPPERS = {
     "OptimWrapper": "AmpOptimWrapper",
-    GUARDED: "cluenet_mm.GuardedAmpOptimWrapper",
+    "GuardedOptimWrapper": "cluenet_mm.GuardedAmpOptimWrapper",
 }
 
 
@@ -88,8 +88,8 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
 def use_amp(cfg: Config) -> None:
     """Exchange the optimiser wrapper for its twin with mixed precision."""
     wrapper = cfg.optim_wrapper
-    kind = wrapper.get("type", "OptimWrapper")
-    if kind in AMP_WRAPPERS.values():
+    kind = type_name(wrapper.get("type", "OptimWrapper"))
+    if kind in map(type_name, AMP_WRAPPERS.values()):
         return
     if kind not in AMP_WRAPPERS:
         raise ValueError(

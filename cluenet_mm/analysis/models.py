@@ -2,7 +2,6 @@
 
 from copy import deepcopy
 from inspect import signature
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -11,8 +10,8 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from ..config_types import registered_type, type_name
+from ..engine.cli import read_config
 from ..ops import IMPLEMENTATIONS
-from ..package_data import config_path
 
 LIBRARIES = ("mmpretrain", "mmdet", "mmseg")
 # Sides of CIFAR and of the digits, whose configs do not resize.
@@ -29,7 +28,7 @@ def open_config(name: str) -> Config:
 
     Raises:
         FileNotFoundError: No such config.
-        ValueError: It describes no model with a backbone.
+        ValueError: It cannot be read, or describes no model with a backbone.
     """
     library, separator, path = name.partition("::")
     if separator:
@@ -41,7 +40,7 @@ def open_config(name: str) -> Config:
         except (FileNotFoundError, ValueError):
             raise FileNotFoundError(f"{library} has no config {path}") from None
     else:
-        cfg = Config.fromfile(name if Path(name).is_file() else config_path(name))
+        cfg = read_config(name)
     if "backbone" not in cfg.get("model", {}):
         raise ValueError(f"config {name} describes no model with a backbone")
     return cfg

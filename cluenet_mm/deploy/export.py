@@ -1,7 +1,6 @@
 """Models as ONNX files, compared with PyTorch before they are kept."""
 
 import json
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -18,7 +17,7 @@ from ..checkpoint import load_checkpoint
 from ..config_types import type_name
 from ..engine.inference import innermost
 from ..engine.model import build_model
-from ..files import replacing
+from ..files import check_target, replacing
 from .graphs import GRAPHS, ExportError, Graph
 from .symbolics import OPSET, project_symbolics
 
@@ -151,16 +150,10 @@ def _check_target(out: Path) -> Path:
     """Refuse early what could not be written in the end."""
     if out.suffix != ".onnx":
         raise ExportError(f"{out} does not end in .onnx: give the file to write")
-    if out.is_dir():
-        raise ExportError(f"{out} is a folder: give a file in it")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out.parent).close()
-    except OSError as error:
-        raise ExportError(
-            f"{out} cannot be written ({error.strerror}): give a file in a folder that "
-            "is yours"
-        ) from error
+        check_target(out)
+    except ValueError as error:
+        raise ExportError(str(error)) from error
     return out
 
 

@@ -14,7 +14,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from cluenet_mm import config_path
-from cluenet_mm.checkpoint import register_atomic_writer, register_safe_loader
+from cluenet_mm.checkpoint import register_atomic_writer
 from cluenet_mm.files import check_target
 from cluenet_mm.memory import keep_free_memory
 from cluenet_mm.package_data import config_name
@@ -97,7 +97,7 @@ def _target(text: str, folder: bool) -> Path:
 def load_config(args: argparse.Namespace) -> Config:
     """Load ``args.config`` with the common options applied, and start the launcher.
 
-    From here on MMEngine loads checkpoints safely and writes files atomically.
+    From here on MMEngine writes files atomically.
 
     Args:
         args: With the attributes of :func:`add_common_arguments` and ``config``, a
@@ -111,7 +111,6 @@ def load_config(args: argparse.Namespace) -> Config:
         ValueError: It is faulty, its work dir cannot be written, or the launcher cannot
             be used here.
     """
-    register_safe_loader()
     register_atomic_writer()
     cfg = read_config(args.config, args.cfg_options)
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or default_work_dir(cfg)

@@ -238,15 +238,6 @@ def test_an_image_that_fails_does_not_stop_the_others(folder, tmp_path):
     assert sorted(results(out_dir)) == ["a", "z"]
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(folder):
-    out_dir = folder / "coco.json" / "out"
-    images = folder / "classes"
-    command = ("infer.py", images, *task(folder, "classifier"), "--out-dir", out_dir)
-    line, _ = dense_data.run_tool(*command)
-    assert line.startswith("error: ")
-    assert str(out_dir) in line
-
-
 @pytest.mark.parametrize("name", ["classifier", "detector", "segmentor"])
 def test_types_may_be_classes(folder, name):
     """As in MMEngine's configs in pure Python."""

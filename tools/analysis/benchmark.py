@@ -23,14 +23,13 @@ import platform
 import sys
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import torch
 
 from cluenet_mm.analysis.compare import Side, measure
 from cluenet_mm.analysis.measure import Settings
 from cluenet_mm.analysis.models import image_shape
-from cluenet_mm.engine.cli import fail, positive
+from cluenet_mm.engine.cli import fail, output_file, positive
 from cluenet_mm.files import write_text
 
 PACKAGES = ("torch", "triton", "mmengine", "mmcv", "mmpretrain", "cluenet_mm")
@@ -116,7 +115,9 @@ def parse_args() -> argparse.Namespace:
         default=3,
         help="processes of every side, one after the other (default: 3)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results")
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write the results"
+    )
     args = parser.parse_args()
     if args.batch is None and args.device == "cpu":
         parser.error("--batch max needs a GPU: a CPU's memory has no such limit")

@@ -18,7 +18,7 @@ from matplotlib.ticker import LogLocator, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
 from cluenet_mm.analysis.results import by_side, read_results
-from cluenet_mm.engine.cli import fail
+from cluenet_mm.engine.cli import fail, output_file
 from cluenet_mm.files import replacing
 
 matplotlib.use("Agg")
@@ -34,7 +34,9 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path, help="file of results")
-    parser.add_argument("--out", required=True, type=Path, help="picture to write")
+    parser.add_argument(
+        "--out", required=True, type=output_file, help="picture to write"
+    )
     return parser.parse_args()
 
 

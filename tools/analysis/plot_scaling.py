@@ -12,7 +12,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 
 from cluenet_mm.analysis.results import read_results
-from cluenet_mm.engine.cli import fail
+from cluenet_mm.engine.cli import fail, output_file
 from cluenet_mm.files import replacing
 
 matplotlib.use("Agg")
@@ -23,7 +23,9 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", nargs="+", type=Path, help="files of results")
-    parser.add_argument("--out", required=True, type=Path, help="picture to write")
+    parser.add_argument(
+        "--out", required=True, type=output_file, help="picture to write"
+    )
     parser.add_argument("--mode", choices=["infer", "train"], default="infer")
     return parser.parse_args()
 

@@ -13,7 +13,6 @@ import argparse
 import json
 import sys
 from contextlib import closing
-from pathlib import Path
 
 import torch
 from mmengine.logging import MMLogger
@@ -29,7 +28,7 @@ from cluenet_mm.analysis.measure import (
     peak_memory,
 )
 from cluenet_mm.analysis.models import build_model, check_impl, open_config
-from cluenet_mm.engine.cli import fail, positive
+from cluenet_mm.engine.cli import fail, output_file, positive
 from cluenet_mm.files import write_text
 
 OBJECTS = 8
@@ -60,7 +59,9 @@ def parse_args() -> argparse.Namespace:
         metavar="MIB",
         help="what a step may take over the loaded model; over it is an error",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results")
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write the results"
+    )
     return parser.parse_args()
 
 

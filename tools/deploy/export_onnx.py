@@ -16,11 +16,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 
-from cluenet_mm.checkpoint import CheckpointError, register_safe_loader
+from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.deploy import export_onnx
-from cluenet_mm.engine.cli import fail, find_config, parse_arguments
+from cluenet_mm.engine.cli import fail, parse_arguments, read_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -58,10 +58,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Run the command line and return its exit status."""
     args = parse_args()
-    register_safe_loader()
     try:
-        cfg = Config.fromfile(find_config(args.config))
-        cfg.merge_from_dict(args.cfg_options)
+        cfg = read_config(args.config, args.cfg_options)
         exported = export_onnx(
             cfg,
             args.checkpoint,

@@ -25,7 +25,7 @@ from mmengine.structures import BaseDataElement
 from mmengine.utils import track_iter_progress
 from torch import Tensor
 
-from cluenet_mm.checkpoint import CheckpointError, register_safe_loader
+from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.engine.cli import (
     device,
     fail,
@@ -275,7 +275,6 @@ def describe(cfg: Config, args: argparse.Namespace, predictor: Predictor) -> str
 def main() -> None:
     """Run the command line."""
     args = parse_args()
-    register_safe_loader()
     try:
         for word in args.images:
             if word != "val":

@@ -26,7 +26,7 @@ from skimage import data
 from torch import nn
 
 from cluenet_mm import tool_path
-from cluenet_mm.checkpoint import CheckpointError, register_safe_loader
+from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.engine import build_model
 from cluenet_mm.engine.cli import fail, read_config
 from cluenet_mm.files import write_text
@@ -182,7 +182,6 @@ def describe(model: nn.Module, note: str) -> str:
 def main() -> None:
     """Run the command line."""
     args = parse_args()
-    register_safe_loader()
     pictures = args.docs / "images" / "gallery"
     try:
         _, photo_model = load(*args.photos[:2])
