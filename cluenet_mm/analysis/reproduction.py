@@ -1,7 +1,7 @@
 """What tools/reproduce/cifar100.py trains, and how its results are shown."""
 
 from collections.abc import Mapping
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -148,13 +148,14 @@ def table(results: dict) -> str:
     columns = (
         *("network", "parameters", "paper, top-1, 105 epochs"),
         *("here, top-1", "seeds", "epochs", "device", "hours a run"),
+        *("training, images/s", "loader with augmentation, images/s"),
     )
     lines = [PROTOCOLS[results["protocol"]].text, ""]
     lines += head(columns)
     for name, network in NETWORKS.items():
         runs = [run for run in results["runs"] if run["network"] == name]
         if not runs:
-            cells = ["", network.published, "not run", "", "", "", ""]
+            cells = ["", network.published, "not run", *[""] * 6]
             lines.append(row([network.title, *cells]))
             continue
         last = [run["metrics"][-1]["accuracy/top1"] for run in runs]
@@ -163,6 +164,9 @@ def table(results: dict) -> str:
         cells += [_spread(last), ", ".join(str(run["seed"]) for run in runs)]
         cells += [str(runs[0]["epochs"]), ", ".join(devices)]
         cells.append(f"{mean(run['wall_hours'] for run in runs):.2g}")
+        for part in ("training", "loader_and_augmentation"):
+            speed = median(run["images_per_second"][part] for run in runs)
+            cells.append(f"{speed:,.0f}")
         lines.append(row(cells))
     return "\n".join(lines) + "\n"
 

@@ -494,6 +494,7 @@ def test_bad_input_is_one_clear_line(archive, tmp_path, command, message):
 def test_a_page_shows_means_deviations_and_what_was_not_run(tmp_path, monkeypatch):
     run = {"network": "fec", "epochs": 6, "device": "CPU", "wall_hours": 0.5}
     run |= {"config": "fec/cls_cifar100.py", "backbone": "FEC", "length": "6 epochs"}
+    run["images_per_second"] = {"training": 41.6, "loader_and_augmentation": 6e4}
     runs = [
         {**run, "seed": i, "parameters": 2000, "metrics": [{"accuracy/top1": top1}]}
         for i, top1 in enumerate((60.0, 62.0, 64.0))
@@ -502,7 +503,7 @@ def test_a_page_shows_means_deviations_and_what_was_not_run(tmp_path, monkeypatc
     text = table(results)
     assert text.startswith(PROTOCOLS["reduced"].text)
     row = "| FEC mini | 2,000 | 69.73 | 62.00 ± 2.00 | 0, 1, 2 | 6 | CPU | 0.5 |"
-    assert row in text
+    assert f"{row} 42 | 60,000 |" in text
     assert "| CLUENet micro |  | 76.55 | not run |" in text
     (tmp_path / "x.json").write_text(json.dumps(results))
     page = tmp_path / "page.md"
