@@ -61,7 +61,7 @@ cpu() {
   part cpu_memory train_memory.py cluenet/mask_rcnn_coco_tiny "${cpu[@]}" \
     --shape 800 1344 --impl naive auto
   # shellcheck disable=SC2046 # the words are arguments of their own
-  measure cpu_scaling $TINY "${SIDES[@]}" "${cpu[@]}" --rounds 3 --processes 1 \
+  measure cpu_scaling $TINY "${SIDES[@]}" "${cpu[@]}" --rounds 1 \
     $(shapes 224x224 320x320 512x512 768x768 1024x1024 800x1344)
 }
 
@@ -70,7 +70,7 @@ gpu() {
   families gpu "${gpu[@]}" --batch 128
   measure gpu_224 $TINY "${SIDES[@]}" "${gpu[@]}" --batch 128 --mode infer train
   measure gpu_largest_batch $TINY "${SIDES[@]}" "${gpu[@]}" --batch max \
-    --shape 800 1344 --mode train --rounds 3 --processes 1
+    --shape 800 1344 --mode train --rounds 1
   # shellcheck disable=SC2046
   measure gpu_scaling $TINY "${SIDES[@]}" "${gpu[@]}" \
     $(shapes 224x224 320x320 512x512 768x768 1024x1024 800x1344)
