@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.visualization import Visualizer
 
 from cluenet_mm import config_path, tool_path
 from cluenet_mm.checkpoint import save_checkpoint
@@ -214,12 +215,20 @@ def save_weights(config: Path, path: Path, seed: int = 0) -> Path:
     return path
 
 
+def forget_visualizers(kind: type[Visualizer]) -> None:
+    """MMEngine keeps them by name for a process, which here is that of many tools."""
+    kind._instance_dict.clear()
+    for derived in kind.__subclasses__():
+        forget_visualizers(derived)
+
+
 def run_tool(*words: object) -> tuple[object, str]:
     """Run a tool in this process.
 
     Returns:
         Its exit status, or the line that it ends with, and what it printed.
     """
+    forget_visualizers(Visualizer)
     before, printed = sys.argv, io.StringIO()  # never closed: loggers keep it
     sys.argv = list(map(str, words))
     try:
