@@ -359,6 +359,28 @@ def test_the_plot_of_families_names_every_point(tmp_path, monkeypatch):
     assert points == [[[1.3, 40]], [[1.8, 40]]]
 
 
+def test_names_of_near_points_do_not_cover_each_other():
+    script = runpy.run_path(str(TOOLS / "analysis/plot_families.py"))
+    near = {"ConvNeXt": (4.45, 15.3), "Swin": (4.49, 14.4), "ClusterFormer": (4.7, 15)}
+    cases = [
+        {
+            "label": name,
+            "impl": None,
+            "macs_per_image": gmacs * 1e9,
+            "images_per_second": speed,
+        }
+        for name, (gmacs, speed) in near.items()
+    ]
+    (axis,) = script["draw"]({"infer": cases}, "title").axes
+    texts = [text for text in axis.texts if text.get_text() in near]
+    boxes = [script["word_box"](text) for text in texts]
+    boxes += [script["mark_box"](axis, point) for point in near.values()]
+    assert len(texts) == 3
+    for name in range(3):
+        for other in range(name + 1, 6):
+            assert script["overlap"](boxes[name], boxes[other]) == 0
+
+
 def test_several_sizes_are_no_comparison_of_families(tmp_path, monkeypatch):
     write_results(tmp_path / "r.json")
     out = tmp_path / "families.png"

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.text import Annotation, Text
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
@@ -26,8 +28,13 @@ matplotlib.use("Agg")
 # lightness as well, for print and for readers who do not see the colours.
 STYLES = {True: ("#0a5ca8", "o", "clusters"), False: ("#d9730d", "s", "of mmpretrain")}
 GUIDES = (1, 2, 5)  # times powers of ten
-# Where a name may stand beside its point, the best first: right, left, above, below.
-SPOTS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
+# Where a name may stand beside its point, the best first: right, left, above, below,
+# or at the end of a line.
+SPOTS = (
+    *((1, 0), (-1, 0), (0, 1), (0, -1)),
+    *((2, 2), (2, -2), (-2, 2), (-2, -2), (0, 3), (0, -3), (3, 4), (3, -4), (-3, -4)),
+)
+SWEEPS = 4  # times that every name is placed anew beside the others
 
 
 def parse_args() -> argparse.Namespace:
@@ -124,37 +131,69 @@ def draw_guides(axis: Axes) -> list[Bbox]:
 
 
 def annotate(axis: Axes, cases: list[dict], taken: list[Bbox]) -> None:
-    """Name every point, on the side of it where least is covered."""
-    taken = [*taken, *(mark_box(axis, place(case)) for case in cases)]
+    """Name every point, with lines to the names, where least is covered."""
+    points = [place(case) for case in cases]
+    marks = [mark_box(axis, point) for point in points]
     if legend := axis.get_legend():
-        taken.append(legend.get_window_extent())
-    for case in sorted(cases, key=lambda case: -case["images_per_second"]):
-        tried = []
-        for dx, dy in SPOTS:
-            text = axis.annotate(
-                case["label"].removesuffix(" auto"),  # what runs by default
-                place(case),
-                (7 * dx, 7 * dy),
-                textcoords="offset points",
-                ha=("center", "left", "right")[dx],
-                va=("center", "bottom", "top")[dy],
-                fontsize=8.5,
-            )
-            box = text.get_window_extent()
-            covered = sum(overlap(box, other) for other in taken)
-            outside = box.width * box.height - overlap(box, axis.bbox)
-            tried.append((covered + 10 * outside, text, box))
-        _, best, box = min(tried, key=lambda spot: spot[0])  # the first of equal ones
-        for _, text, _ in tried:
-            if text is not best:
+        taken = [*taken, legend.get_window_extent()]
+    names = [case["label"].removesuffix(" auto") for case in cases]  # the default
+    spots = [
+        [name_spot(axis, name, point, spot) for spot in SPOTS]
+        for name, point in zip(names, points, strict=True)
+    ]
+    boxes = [[word_box(text) for text in texts] for texts in spots]
+    chosen = [0] * len(cases)
+    for _ in range(SWEEPS):
+        for i, own in enumerate(boxes):
+            others = [boxes[j][k] for j, k in enumerate(chosen) if j != i]
+            others += [mark for j, mark in enumerate(marks) if j != i]
+            costs = []
+            for number, box in enumerate(own):
+                covered = sum(overlap(box, x) for x in (*taken, *others, marks[i]))
+                outside = box.width * box.height - overlap(box, axis.bbox)
+                line = line_between(marks[i], box)
+                crossed = sum(other.count_contains(line) for other in others)
+                costs.append((covered + 10 * outside + 50 * crossed, number))
+            chosen[i] = min(costs)[1]  # the first of equal ones
+    for texts, best in zip(spots, chosen, strict=True):
+        for number, text in enumerate(texts):
+            if number != best:
                 text.remove()
-        taken.append(box)
+
+
+def name_spot(
+    axis: Axes, name: str, point: tuple[float, float], spot: tuple[float, float]
+) -> Annotation:
+    """Write a name beside its point, and the line between them."""
+    (dx, dy), near = spot, max(map(abs, spot)) <= 1
+    return axis.annotate(
+        name,
+        point,
+        (7 * dx, 7 * dy),
+        textcoords="offset points",
+        ha="left" if dx > 0 else "right" if dx < 0 else "center",
+        va="bottom" if dy > 0 else "top" if dy < 0 else "center",
+        fontsize=8.5,
+        arrowprops=None if near else {"arrowstyle": "-", "lw": 0.6, "color": "#606060"},
+    )
+
+
+def word_box(text: Annotation) -> Bbox:
+    """What the words cover; an annotation's own extent has its line in it."""
+    text.update_positions(text.figure.canvas.get_renderer())
+    return Text.get_window_extent(text)
+
+
+def line_between(one: Bbox, other: Bbox) -> np.ndarray:
+    """Pixels on the way between the centres of two boxes."""
+    ends = [np.mean(box.get_points(), axis=0) for box in (one, other)]
+    return np.linspace(*ends, num=40)
 
 
 def mark_box(axis: Axes, point: tuple[float, float]) -> Bbox:
-    """What a mark covers, in pixels."""
+    """What a mark covers and a margin, so that no name seems to be another mark's."""
     x, y = axis.transData.transform(point)
-    half = 4 * axis.figure.dpi / 72
+    half = 6 * axis.figure.dpi / 72
     return Bbox.from_extents(x - half, y - half, x + half, y + half)
 
 
