@@ -17,7 +17,7 @@ import os
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -37,6 +37,7 @@ __all__ = [
     "AtomicLocalBackend",
     "CheckpointError",
     "MissingCheckpointError",
+    "dataset_meta",
     "latest_checkpoint",
     "load_checkpoint",
     "register_atomic_writer",
@@ -320,6 +321,24 @@ def latest_checkpoint(work_dir: str | os.PathLike) -> Path | None:
 def register_atomic_writer() -> None:
     """Let MMEngine write local files atomically in this process."""
     register_backend("local", AtomicLocalBackend, force=True, prefixes="")
+
+
+def dataset_meta(checkpoint: Mapping) -> dict[str, Any]:
+    """What a checkpoint says of its data set.
+
+    Args:
+        checkpoint: A loaded checkpoint of MMEngine, or of an OpenMMLab before it.
+
+    Returns:
+        ``classes`` and ``palette``, as far as they are known.
+    """
+    meta = checkpoint.get("meta") or {}
+    saved = meta.get("dataset_meta") or {"classes": meta.get("CLASSES")}
+    return {
+        key.lower(): value
+        for key, value in saved.items()
+        if key.lower() in ("classes", "palette") and value is not None
+    }
 
 
 def register_safe_loader() -> None:

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from ..analysis.models import image_shape
-from ..checkpoint import load_checkpoint
+from ..checkpoint import dataset_meta, load_checkpoint
 from ..config_types import type_name
 from ..engine.inference import innermost
 from ..engine.model import build_model
@@ -104,6 +104,7 @@ def export_onnx(
         shapes.append((batch_size + 1, shape[1] // 2 + 24, shape[2] // 2 + 37))
     pairs = [_reference(graph, *sides) for sides in shapes]
     names = graph.output_names(*pairs[0])
+    known = dataset_meta(load_checkpoint(str(checkpoint)))
     metadata = {
         "task": graph.task,
         "config": "/".join(Path(cfg.filename or "").parts[-2:]),
@@ -112,7 +113,7 @@ def export_onnx(
             ["N", 3, "H", "W"] if dynamic else [batch_size, 3, *shape[1:]]
         ),
         **_preprocessing(cfg, model),
-        "classes": json.dumps(_classes(load_checkpoint(str(checkpoint)))),
+        "classes": json.dumps(list(map(str, known.get("classes", ())))),
     }
     with replacing(out) as temporary:
         try:
@@ -285,14 +286,6 @@ def _preprocessing(cfg: Config, model: nn.Module) -> dict[str, str]:
     # OpenMMLab reads files as BGR; data sets in memory are RGB here.
     bgr = "LoadImageFromFile" in steps and not turned
     return {**found, "channel_order": "bgr" if bgr else "rgb"}
-
-
-def _classes(checkpoint: Mapping) -> list[str]:
-    """Names of the classes that the checkpoint knows."""
-    meta = checkpoint.get("meta") or {}
-    saved = meta.get("dataset_meta") or {}
-    names = saved.get("classes") or saved.get("CLASSES") or meta.get("CLASSES")
-    return [str(name) for name in names or ()]
 
 
 def _first_line(error: Exception) -> str:

@@ -16,7 +16,7 @@ from mmengine.device import get_device
 from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 from mmengine.structures import BaseDataElement
 
-from ..checkpoint import CheckpointError, load_checkpoint
+from ..checkpoint import CheckpointError, dataset_meta, load_checkpoint
 from ..config_types import named, type_name
 from ..weights import checkpoint_faults
 from .draw import VISUALIZER_TYPES, build_visualizer, draw_sample, read_image
@@ -275,11 +275,4 @@ def _metainfo(checkpoint: Mapping, dataset: Mapping) -> dict:
     found = dict(getattr(kind, "METAINFO", {})) | dict(dataset.get("metainfo") or {})
     if isinstance(dataset.get("classes"), list | tuple):
         found["classes"] = dataset["classes"]
-    meta = checkpoint.get("meta") or {}
-    saved = meta.get("dataset_meta") or {"classes": meta.get("CLASSES")}
-    found |= {
-        key.lower(): value
-        for key, value in saved.items()
-        if key.lower() in ("classes", "palette") and value is not None
-    }
-    return found
+    return found | dataset_meta(checkpoint)
