@@ -197,8 +197,8 @@ def build_runner(cfg: Config, *phases: str) -> Runner:
 
     Args:
         cfg: Config.
-        phases: Which of ``"train"``, ``"val"`` and ``"test"`` will run; their data sets
-            and metrics are built, too.
+        phases: Which of ``"train"``, ``"val"`` and ``"test"`` will run; their data
+            sets, metrics and optimizer are built, too.
     """
     if not torch.cuda.is_available():
         keep_free_memory()
@@ -206,6 +206,8 @@ def build_runner(cfg: Config, *phases: str) -> Runner:
         runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
         for phase in phases:
             getattr(runner, f"{phase}_loop")
+        if "train" in phases and isinstance(runner, Runner):  # FlexibleRunner has none
+            runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     return runner
 
 
@@ -228,6 +230,9 @@ def _build_fault(cfg: Config, error: Exception) -> str:
     part, cure = "the runner", ""
     if "build_model" in builders:
         part = "the model"
+    elif "build_optim_wrapper" in builders:
+        # MMEngine does not say which type it does not know.
+        part = f"the optimizer {cfg.optim_wrapper.get('optimizer')}"
     elif "build_evaluator" in builders:
         part = f"{phase}_evaluator"
     elif "build_dataloader" in builders:

@@ -96,6 +96,10 @@ def test_device(monkeypatch):
             {"val_evaluator.bogus": 1},
             "val_evaluator cannot be built: TypeError: .*bogus",
         ),
+        (
+            {"optim_wrapper.optimizer.type": "Adamm"},
+            "the optimizer .*Adamm.* cannot be built: TypeError: ",
+        ),
         ({"train_cfg.bogus": 1}, "the runner cannot be built: TypeError: .*bogus"),
     ],
 )
