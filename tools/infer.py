@@ -20,7 +20,6 @@ Example: infer.py photos cluenet/mask_rcnn_coco_tiny epoch_12.pth --out-dir foun
 import argparse
 import json
 import sys
-import traceback
 from collections import Counter
 from pathlib import Path
 
@@ -36,6 +35,7 @@ from cluenet_mm.engine.cli import (
     output_folder,
     parse_arguments,
     read_config,
+    reason_and_place,
 )
 from cluenet_mm.engine.draw import UnreadableImageError
 from cluenet_mm.engine.inference import (
@@ -144,13 +144,6 @@ def infer(
     write_text(json_path, json.dumps(record) + "\n")
 
 
-def reason(error: Exception) -> str:
-    """An unforeseen error and the line that raised it, in one line."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    message = " ".join(f"{type(error).__name__}: {error}".split())
-    return f"{message} ({place.filename}, line {place.lineno})"
-
-
 def main() -> int:
     """Run the command line and return its exit status."""
     args = parse_args()
@@ -178,7 +171,7 @@ def main() -> int:
             except UnreadableImageError as error:
                 failed.append(f"{error}: it is damaged or no image")
             except Exception as error:  # the other images do not depend on this one
-                failed.append(f"{path}: {reason(error)}")
+                failed.append(f"{path}: {reason_and_place(error)}")
     except KeyboardInterrupt:
         print("\nInterrupted; the same command goes on from here", file=sys.stderr)
         return 130

@@ -122,7 +122,7 @@ def use_tta(cfg: Config) -> None:
     if "tta_model" not in cfg:
         if kind is None:
             raise ValueError("--tta needs tta_model in the config")
-        if any("Panoptic" in metric.type for metric in metrics_of(cfg)):
+        if any("Panoptic" in type_name(metric) for metric in metrics_of(cfg)):
             raise ValueError(
                 "--tta cannot merge the views of a panoptic segmentation; a tta_model "
                 "of the config's own may"

@@ -12,7 +12,7 @@ from mmengine.device import get_device
 
 from cluenet_mm.checkpoint import CheckpointError, latest_checkpoint, load_checkpoint
 from cluenet_mm.config_types import type_name
-from cluenet_mm.engine import StrictLoadHook, build_model
+from cluenet_mm.engine import StrictLoadHook, build_model, load_weights
 from cluenet_mm.engine.cli import (
     add_common_arguments,
     build_runner,
@@ -85,12 +85,18 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         )
 
 
+def has_amp(cfg: Config) -> bool:
+    """Whether the optimiser wrapper is one with mixed precision."""
+    kind = type_name(cfg.optim_wrapper.get("type", "OptimWrapper"))
+    return kind in map(type_name, AMP_WRAPPERS.values())
+
+
 def use_amp(cfg: Config) -> None:
     """Exchange the optimiser wrapper for its twin with mixed precision."""
+    if has_amp(cfg):
+        return
     wrapper = cfg.optim_wrapper
     kind = type_name(wrapper.get("type", "OptimWrapper"))
-    if kind in map(type_name, AMP_WRAPPERS.values()):
-        return
     if kind not in AMP_WRAPPERS:
         raise ValueError(
             f"--amp knows the optimiser wrappers {', '.join(AMP_WRAPPERS)}, not {kind}"
@@ -104,8 +110,7 @@ def check_amp(cfg: Config) -> None:
 
     Other detectors call MMCV's NMS in evaluations alone, which run in float32.
     """
-    mixed = cfg.optim_wrapper.get("type") in AMP_WRAPPERS.values()
-    if mixed and get_device() == "cpu" and has_roi_head(cfg.get("model")):
+    if has_amp(cfg) and get_device() == "cpu" and has_roi_head(cfg.get("model")):
         raise ValueError(
             "mixed precision on a CPU is bfloat16, and MMCV's NMS and RoIAlign, which "
             "train the roi_head of this model, have no such kernel for CPUs; train "
@@ -162,7 +167,7 @@ def set_resume(cfg: Config, checkpoint: str | None) -> bool:
         end, now = cfg.train_cfg.get(f"max_{unit}s"), state["meta"][unit]
         if end is not None and now >= end:
             with building(cfg):
-                build_model(cfg, str(path))  # whose weights must be these
+                load_weights(build_model(cfg), state, path)  # they must be its own
             say(f"Already finished: {path} is {unit} {now} of {end}.")
             return False
     return True

@@ -163,7 +163,8 @@ def _measure_once(entries: list[_Entry], rounds: int) -> dict:
         entry.ask("warm_up", case["batch"])
     speeds = [[entry.ask("round") for entry in entries] for _ in range(rounds)]
     for entry, own in zip(entries, zip(*speeds, strict=True), strict=True):
-        entry.results["rounds"].append(list(own))
+        if not entry.failed:
+            entry.results["rounds"].append(list(own))
     return next((m for m in machine if m is not None), {})
 
 

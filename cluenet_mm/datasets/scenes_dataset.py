@@ -1,6 +1,7 @@
 """What the data sets of digit scenes have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from .digits_scenes import prepare_scenes
 from .split import check_split
@@ -9,18 +10,11 @@ from .split import check_split
 class ScenesDataset:
     """Mixin in front of a data set of mmdet or mmseg: its scenes are made on first use.
 
-    Args:
-        split: ``"train"`` or ``"val"``.
-        data_root: Folder of the scenes; made if it is missing.
-        pipeline: Transforms.
-        indices: Only the first so many samples, or the samples at these positions.
-        test_mode: Whether a failing transform is an error.
-        lazy_init: Whether to leave the files for later.
-
-    Raises:
-        ValueError: If the split is unknown.
-        FileExistsError: If ``data_root`` holds something else.
+    Its options and errors are those that the data sets name.
     """
+
+    # Where a split lies below ``data_root``, as options of the data set.
+    files: ClassVar[Callable[[str], dict]]
 
     def __init__(
         self,
@@ -40,11 +34,6 @@ class ScenesDataset:
             test_mode=test_mode,
             lazy_init=lazy_init,
         )
-
-    @staticmethod
-    def files(split: str) -> dict:
-        """Where a split lies below ``data_root``, as options of the data set."""
-        raise NotImplementedError
 
     def load_data_list(self) -> list[dict]:
         """Read the annotations, from scenes that are made first where needed."""

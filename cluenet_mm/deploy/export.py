@@ -16,7 +16,7 @@ from ..analysis.models import image_shape
 from ..checkpoint import dataset_meta, load_checkpoint
 from ..config_types import type_name
 from ..engine.inference import innermost
-from ..engine.model import build_model
+from ..engine.model import build_model, load_weights
 from ..files import check_target, replacing
 from .graphs import GRAPHS, ExportError, Graph
 from .symbolics import OPSET, project_symbolics
@@ -94,17 +94,18 @@ def export_onnx(
     shape = (batch_size, *(size or _tested_size(cfg)))
     if min(shape) < 1:
         raise ExportError(f"batch size, height and width must be positive, not {shape}")
+    loaded = load_checkpoint(str(checkpoint))
     try:
-        model = build_model(cfg, str(checkpoint))
+        model = build_model(cfg)
     except (KeyError, TypeError) as error:  # an unknown type, or option of one
         raise ExportError(f"no such model: {_first_line(error)}") from error
+    load_weights(model, loaded, checkpoint)
     graph = GRAPHS[scope](model).eval()
     shapes = [shape]
     if dynamic:
         shapes.append((batch_size + 1, shape[1] // 2 + 24, shape[2] // 2 + 37))
     pairs = [_reference(graph, *sides) for sides in shapes]
     names = graph.output_names(*pairs[0])
-    known = dataset_meta(load_checkpoint(str(checkpoint)))
     metadata = {
         "task": graph.task,
         "config": "/".join(Path(cfg.filename or "").parts[-2:]),
@@ -113,7 +114,7 @@ def export_onnx(
             ["N", 3, "H", "W"] if dynamic else [batch_size, 3, *shape[1:]]
         ),
         **_preprocessing(cfg, model),
-        "classes": json.dumps(list(map(str, known.get("classes", ())))),
+        "classes": json.dumps(list(map(str, dataset_meta(loaded).get("classes", ())))),
     }
     with replacing(out) as temporary:
         try:

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from .cluster_hook import ClusterVisualizationHook
 from .draw import DrawPredictionsHook
-from .model import build_model
+from .model import build_model, load_weights
 from .optim_wrapper import (
     GuardedAmpOptimWrapper,
     GuardedOptimWrapper,
@@ -28,6 +28,7 @@ __all__ = [
     "NonFiniteLossError",
     "StrictLoadHook",
     "build_model",
+    "load_weights",
 ]
 
 if find_spec("mmpretrain"):

@@ -167,6 +167,12 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {text}"
 
 
+def reason_and_place(error: Exception) -> str:
+    """An error and the line that raised it, in one line."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{_reason(error)} ({last.filename}, line {last.lineno})"
+
+
 def find_config(name: str) -> Path:
     """Path of a config that is given by its path or by its name in this package.
 
@@ -222,8 +228,7 @@ def building(cfg: Config) -> Iterator[None]:
 
 def _build_fault(cfg: Config, error: Exception) -> str:
     """Which part could not be built, and why."""
-    frames = traceback.extract_tb(error.__traceback__)
-    builders = [frame.name for frame in frames]
+    builders = [f.name for f in traceback.extract_tb(error.__traceback__)]
     phase = "".join(
         p for p in ("train", "val", "test") if f"build_{p}_loop" in builders
     )
@@ -244,8 +249,7 @@ def _build_fault(cfg: Config, error: Exception) -> str:
         if not isinstance(error, TypeError):  # which is about settings, not data
             name = config_name(cfg.filename) or cfg.filename
             cure = f"; tools/check_dataset.py {name} says more"
-    where = f"{frames[-1].filename}, line {frames[-1].lineno}"
-    return f"{part} cannot be built: {_reason(error)} ({where}){cure}"
+    return f"{part} cannot be built: {reason_and_place(error)}{cure}"
 
 
 def is_first_process() -> bool:

@@ -16,10 +16,10 @@ from mmengine.device import get_device
 from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 from mmengine.structures import BaseDataElement
 
-from ..checkpoint import CheckpointError, dataset_meta, load_checkpoint
+from ..checkpoint import dataset_meta, load_checkpoint
 from ..config_types import named, type_name
-from ..weights import checkpoint_faults
 from .draw import VISUALIZER_TYPES, build_visualizer, draw_sample, read_image
+from .model import load_weights
 
 INFERENCERS = {
     "mmpretrain": ("mmpretrain.apis", "ImageClassificationInferencer"),
@@ -65,9 +65,7 @@ class Predictor:
         self.metainfo = _metainfo(loaded, self._dataset)
         self._inferencer = self._build(cfg, device or get_device())
         model = self._inferencer.model
-        if faults := checkpoint_faults(model, loaded):
-            raise CheckpointError(f"checkpoint {checkpoint}: {faults}")
-        model.load_state_dict(loaded.get("state_dict", loaded))
+        load_weights(model, loaded, checkpoint)
         self._load = self._image_loader(model)
         self._visualizer = build_visualizer(cfg, self._drawing_metainfo())
 

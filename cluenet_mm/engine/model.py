@@ -1,5 +1,8 @@
 """A model outside of a runner."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
@@ -28,8 +31,21 @@ def build_model(cfg: Config, checkpoint: str | None = None) -> nn.Module:
         settings.setdefault("data_preprocessor", cfg.data_preprocessor)
     model = MODELS.build(settings)
     if checkpoint is not None:
-        loaded = load_checkpoint(checkpoint)
-        if faults := checkpoint_faults(model, loaded):
-            raise CheckpointError(f"checkpoint {checkpoint}: {faults}")
-        model.load_state_dict(loaded.get("state_dict", loaded))
+        load_weights(model, load_checkpoint(checkpoint), checkpoint)
     return model.eval()
+
+
+def load_weights(model: nn.Module, loaded: Mapping, checkpoint: str | Path) -> None:
+    """Give a model the weights of a checkpoint that is loaded already.
+
+    Args:
+        model: The model.
+        loaded: What :func:`~cluenet_mm.checkpoint.load_checkpoint` returned.
+        checkpoint: Its file, for the error.
+
+    Raises:
+        CheckpointError: They are not those of the model, or ask for other options.
+    """
+    if faults := checkpoint_faults(model, loaded):
+        raise CheckpointError(f"checkpoint {checkpoint}: {faults}")
+    model.load_state_dict(loaded.get("state_dict", loaded))

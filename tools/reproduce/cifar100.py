@@ -438,16 +438,21 @@ def main() -> int:
         try:
             if run.is_finished():
                 say(f"{run.name}: finished already")
-            else:
-                run.train(data, device)
-                say(f"{run.name}: finished")
-            page = write_tables(out, args.protocol)
+                continue
+            run.train(data, device)
+            say(f"{run.name}: finished")
+            write_tables(out, args.protocol)
         except (RunError, OSError, ValueError, torch.OutOfMemoryError) as error:
             say(f"{run.name}: {error}")
             failed = True
         except KeyboardInterrupt:
             say(f"{run.name}: interrupted; the same command goes on")
             return 130
+    try:  # also where all of it was finished already
+        page = write_tables(out, args.protocol)
+    except (RunError, OSError) as error:
+        say(str(error))
+        failed = True
     if not failed:
         say(f"the table: {page}")
     return int(failed)
