@@ -116,7 +116,7 @@ class ClusterAttention(nn.Module):
             shared = self.assignment(keys, split_heads(queries, heads))
 
         out = dispatch_project(
-            centers, *shared, self.proj.weight, self.proj.bias, impl=self.impl
+            centers, *shared, self.proj, self.proj.bias, impl=self.impl
         )
         return out.unflatten(1, x.shape[1:3]), shared
 

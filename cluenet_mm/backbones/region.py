@@ -107,7 +107,7 @@ class RegionMixer(nn.Module):
             values, index, similarity, own, folds.members(index.size(0)), self.impl
         )
         out = dispatch_project(
-            centers, index, similarity, self.proj.weight, self.proj.bias, impl=self.impl
+            centers, index, similarity, self.proj, self.proj.bias, impl=self.impl
         )  # (B * regions, N, C)
         return folds.unfold(out.unflatten(1, folds.region)), state
 

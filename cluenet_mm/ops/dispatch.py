@@ -1,10 +1,13 @@
 """Centres to points by gathering, points to centres by adding up."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from .heads import merge_heads
 
 
 def dispatch(centers: Tensor, index: Tensor) -> Tensor:
@@ -22,7 +25,7 @@ def dispatch(centers: Tensor, index: Tensor) -> Tensor:
     batch, heads, num_points = index.shape
     rows = _rows(index, centers.size(2))
     points = centers.flatten(0, 2).index_select(0, rows)  # (B * N * G, D)
-    return points.view(batch, num_points, heads, -1).transpose(1, 2)
+    return points.view(batch, num_points, heads, centers.size(3)).transpose(1, 2)
 
 
 def collect(points: Tensor, index: Tensor, num_centers: int) -> Tensor:
@@ -41,7 +44,7 @@ def collect(points: Tensor, index: Tensor, num_centers: int) -> Tensor:
     batch, heads, _, dims = points.shape
     total_dtype = torch.promote_types(points.dtype, torch.float32)
     rows = _rows(index, num_centers)
-    source = points.transpose(1, 2).reshape(-1, dims).to(total_dtype)
+    source = points.transpose(1, 2).flatten(0, 2).to(total_dtype)
     total = source.new_zeros(batch * heads * num_centers, dims)
     total = total.index_add(0, rows, source)
     return total.view(batch, heads, num_centers, dims).to(points.dtype)
@@ -51,45 +54,58 @@ def dispatch_project(
     centers: Tensor,
     index: Tensor,
     weights: Tensor,
-    projection: Tensor,
+    project: Callable[[Tensor], Tensor],
     bias: Tensor,
     *,
     impl: str = "auto",
 ) -> Tensor:
-    """Dispatch weighted centres, merge the heads, and project the points.
+    """Dispatch weighted centers, merge the heads, and project the points.
 
-    ``concat_g(weights[b, g, n] * centers[b, g, index[b, g, n]]) @ projection.T + bias``
+    ``project(concat_g(weights[b, g, n] * centers[b, g, index[b, g, n]]))``
 
-    The definition multiplies by a table and projects every point. Both are linear, so
-    the few centres can be projected instead, and a point is the weighted sum of one
+    The projection is linear, so where the centers of all heads are fewer than the
+    points, the centers are projected instead, and a point is the weighted sum of one
     projected row per head: no row per point and head is made.
 
     Args:
         centers: ``(B, G, M, D)``, floating point.
         index: ``(B, G, N)`` int64 in ``[0, M)``.
         weights: ``(B, G, N)``, floating point.
-        projection: ``(C, G * D)``.
-        bias: ``(C,)``.
+        project: Linear layer on channels-last maps, ``(B, H, W, G * D)`` to
+            ``(B, H, W, C)``. It is called once.
+        bias: ``(C,)``, what ``project`` adds.
         impl: ``"naive"`` computes the definition, anything else gathers.
 
     Returns:
         ``(B, N, C)``.
+
+    Example:
+        >>> centers, weights = torch.randn(2, 3, 5, 4), torch.rand(2, 3, 90)
+        >>> index = torch.randint(0, 5, (2, 3, 90))
+        >>> layer = torch.nn.Linear(12, 7)
+        >>> dispatch_project(centers, index, weights, layer, layer.bias).shape
+        torch.Size([2, 90, 7])
     """
-    batch, heads, num_centers, _ = centers.shape
+    _, heads, num_centers, _ = centers.shape
     if impl == "naive":
         table = one_hot(index, num_centers, weights.to(centers.dtype))  # (B, G, N, M)
-        points = (table @ centers).transpose(1, 2).flatten(2)  # (B, N, G * D)
-        return F.linear(points, projection, bias)
-    # (B, G, M, D) x (G, D, C) -> (B, G, M, C)
-    messages = centers @ projection.unflatten(1, (heads, -1)).permute(1, 2, 0)
-    weights = weights.to(messages.dtype).transpose(1, 2).reshape(-1, heads)
-    rows = _rows(index, num_centers).view(-1, heads)  # (B * N, G)
-    table = messages.flatten(0, 2)
-    if torch.onnx.is_in_onnx_export():  # which has no sums of bags
-        out = (weights.unsqueeze(1) @ table[rows]).squeeze(1)
+        points = table @ centers
+    elif torch.onnx.is_in_onnx_export() or index.size(2) <= heads * num_centers:
+        points = dispatch(centers, index) * weights.to(centers.dtype).unsqueeze(-1)
     else:
-        out = _WeightedSum.apply(table, rows, weights)
-    return (out + bias.to(out.dtype)).view(batch, -1, len(bias))
+        # A row per center, zero in the channels of the other heads.
+        head = torch.eye(heads, dtype=centers.dtype, device=centers.device)
+        rows = centers.unsqueeze(3) * head[:, None, :, None]  # (B, G, M, G, D)
+        messages = project(rows.flatten(3))  # (B, G, M, C)
+        messages = messages - bias.to(messages.dtype)
+        weights = weights.to(messages.dtype).transpose(1, 2).flatten(0, 1)
+        table = messages.flatten(0, 2)
+        out = _WeightedSum.apply(
+            table, _rows(index, num_centers).view_as(weights), weights
+        )
+        out = out + bias.to(out.dtype)
+        return out.view(index.size(0), index.size(2), bias.size(0))
+    return project(merge_heads(points).unsqueeze(1)).squeeze(1)
 
 
 class _WeightedSum(torch.autograd.Function):
@@ -99,10 +115,15 @@ class _WeightedSum(torch.autograd.Function):
     at once would need a row per point and head.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
-        ctx.save_for_backward(table, rows, weights)
+    def forward(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
         return F.embedding_bag(rows, table, per_sample_weights=weights, mode="sum")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor]:
@@ -114,10 +135,10 @@ class _WeightedSum(torch.autograd.Function):
         grad_weights = []
         for head in range(rows.size(1)):
             row = rows[:, head]
-            products = wide_table.index_select(0, row).mul_(wide_grad)
+            products = wide_table.index_select(0, row) * wide_grad
             grad_weights.append(products.sum(dim=-1))
             message = wide_grad * weights[:, head, None]
-            grad_table.index_add_(0, row, message)
+            grad_table = grad_table.index_add(0, row, message)
         grad_weights = torch.stack(grad_weights, dim=-1).to(weights.dtype)
         return grad_table.to(table.dtype), None, grad_weights
 

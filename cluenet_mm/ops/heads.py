@@ -14,7 +14,8 @@ def split_heads(x: Tensor, num_heads: int) -> Tensor:
         ``(B, G, N, D)``, where ``N`` is the product of the dimensions between.
     """
     tokens = x.flatten(1, -2)  # (B, N, G * D)
-    return tokens.unflatten(2, (num_heads, -1)).transpose(1, 2)
+    dims = x.size(-1) // num_heads  # not -1, which a batch of 0 leaves open
+    return tokens.unflatten(2, (num_heads, dims)).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:

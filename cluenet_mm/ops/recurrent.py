@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from .assign import IMPLEMENTATIONS, Assignment
 from .assign.chunked import TILE_BYTES
@@ -64,13 +63,10 @@ def em_step(
     with _without_autocast(queries.device.type):
         inputs = (queries.to(dtype) * scale, keys.to(dtype), values.to(dtype))
         if impl == "naive" or torch.onnx.is_in_onnx_export():
-            shares = _shares(*inputs[:2], members)
-            mass = shares.sum(dim=-2).unsqueeze(-1)  # (B, G, L, 1)
-            total = shares.transpose(-2, -1) @ inputs[2]
-            centers = total / mass.clamp(min=MIN_MASS)
+            centers = _dense_step(*inputs, members)
         else:
             size = _tile_size(queries, keys, tile_bytes)
-            centers = _EMStep.apply(*inputs, members, size)
+            centers = _EMStep.apply(*inputs, members, size)[0]
     return centers.to(queries.dtype)
 
 
@@ -115,37 +111,50 @@ def _tile_size(queries: Tensor, keys: Tensor, tile_bytes: int | None) -> int:
     """Points per tile."""
     if tile_bytes is None:
         tile_bytes = TILE_BYTES.get(queries.device.type, TILE_BYTES["cuda"])
-    row = queries[..., 0].numel() * max(queries.element_size(), 4)  # B * G * L cells
+    cells = max(queries[..., 0].numel(), 1)  # B * G * L
+    row = cells * max(queries.element_size(), 4)
     return min(max(tile_bytes // row, 1), max(keys.size(2), 1))
 
 
 class _EMStep(torch.autograd.Function):
     """The step in tiles of points; the shares are computed again for the gradient."""
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(
-        ctx: Any,
         queries: Tensor,
         keys: Tensor,
         values: Tensor,
         members: Tensor | None,
         size: int,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
+        # Not in place: torch.compile would lose the gradient of the output.
         total = values.new_zeros(*queries.shape[:3], values.size(-1))
         mass = values.new_zeros(*queries.shape[:3], 1)
         for key, value, member in _tiles(size, keys, values, members):
             shares = _shares(queries, key, member)
-            total += shares.transpose(-2, -1) @ value
-            mass += shares.sum(dim=-2).unsqueeze(-1)
-        centers = total.div_(mass.clamp_(min=MIN_MASS))
-        ctx.save_for_backward(queries, keys, values, members, centers, mass)
-        ctx.size = size
-        return centers
+            total = total + shares.transpose(-2, -1) @ value
+            mass = mass + shares.sum(dim=-2).unsqueeze(-1)
+        mass = mass.clamp(min=MIN_MASS)
+        return total / mass, mass
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def setup_context(
+        ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]
+    ) -> None:
+        *tensors, ctx.size = inputs
+        ctx.save_for_backward(*tensors, *output)
+        ctx.mark_non_differentiable(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         queries, keys, values, members, centers, mass = ctx.saved_tensors
+        if torch.is_grad_enabled():  # to be differentiated again: with the whole table
+            inputs = queries, keys, values
+            whole = _dense_step(*inputs, members)
+            grads = torch.autograd.grad(whole, inputs, grad, create_graph=True)
+            return *grads, None, None
         # centers = total / mass
         grad_total = grad / mass  # (B, G, L, E)
         grad_mass = -(grad_total * centers).sum(dim=-1, keepdim=True)
@@ -161,11 +170,20 @@ class _EMStep(torch.autograd.Function):
                 given = shares * member.unsqueeze(-1)
             inner = (shares * grad_shares).sum(dim=-1, keepdim=True)
             grad_logits = shares * (grad_shares - inner)  # (B, G, n, L)
-            grad_queries += grad_logits.transpose(-2, -1) @ key
+            grad_queries = grad_queries + grad_logits.transpose(-2, -1) @ key
             grad_keys.append(grad_logits @ queries)
             grad_values.append(given @ grad_total)
         grads = torch.cat(grad_keys, dim=2), torch.cat(grad_values, dim=2)
         return grad_queries, *grads, None, None
+
+
+def _dense_step(
+    queries: Tensor, keys: Tensor, values: Tensor, members: Tensor | None
+) -> Tensor:
+    """The definition of the step: ``(B, G, L, E)``."""
+    shares = _shares(queries, keys, members)
+    mass = shares.sum(dim=-2).unsqueeze(-1)  # (B, G, L, 1)
+    return shares.transpose(-2, -1) @ values / mass.clamp(min=MIN_MASS)
 
 
 def _tiles(

@@ -232,12 +232,67 @@ def test_every_implementation_trains_alike(family, impl):
 
 
 @families
-def test_the_backbone_compiles_without_graph_breaks(family):
-    model = build(family).eval()
-    image = torch.randn(1, 3, 33, 40)
+def test_a_compiled_backbone_trains_as_the_eager_one(family):
+    model = build(family).double()
+    image = torch.randn(2, 3, 33, 40, dtype=torch.float64)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    results = []
+    for run in (model, compiled):
+        model.zero_grad()
+        out = run(image)[0]
+        (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
+        results.append((out, {n: p.grad for n, p in model.named_parameters()}))
+    torch.testing.assert_close(results[0], results[1])
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert all(p.grad.abs().max() > 0 for p in trained)
+
+
+@families
+def test_a_batch_of_no_images(family):
+    model = build(family, out_indices=(0, 1, 2, 3))
+    outs = model(torch.randn(0, 3, 64, 37))
+    shapes = [tuple(out.shape) for out in outs]
+    assert shapes == [(0, 8, 16, 9), (0, 12, 8, 5), (0, 16, 4, 3), (0, 20, 2, 2)]
+    sum(out.sum() for out in outs).backward()
+
+
+@pytest.mark.parametrize("family", [CLUENet, FEC, ContextCluster])
+@pytest.mark.parametrize("grids", [1, 4])
+def test_the_projection_of_a_mixer_runs_as_a_module(family, grids):
+    # Few centers, or more than there are points: hooks, adapters and quantizers see a
+    # linear layer at work in both cases.
+    name = "cluster_grids" if family is CLUENet else "proposal_grids"
+    model = build(family, **{name: grids})
+    mixer = model.stages[0][0].mixer
+    seen = []
+    mixer.proj.register_forward_hook(lambda *call: seen.append(call))
+    image = torch.randn(2, 3, 24, 24)
+    expected = model(image)[0]
+    ((_, (points,), out),) = seen
+    assert points.size(-1) == mixer.proj.in_features
+    assert out.shape == (*points.shape[:-1], mixer.proj.out_features)
+    mixer.proj = Doubled(mixer.proj)
+    changed = model(image)[0]
+    assert not torch.allclose(changed, expected)
     with torch.no_grad():
-        compiled = torch.compile(model, fullgraph=True, backend="aot_eager")(image)
-        torch.testing.assert_close(compiled, model(image))
+        mixer.proj = mixer.proj.layer
+        mixer.proj.weight.mul_(2), mixer.proj.bias.mul_(2)
+    torch.testing.assert_close(model(image)[0], changed)
+
+
+class Doubled(nn.Module):
+    """An adapter around a linear layer."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    @property
+    def bias(self):
+        return 2 * self.layer.bias
+
+    def forward(self, x):
+        return 2 * self.layer(x)
 
 
 @families

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional as F
 
 from cluenet_mm.ops import (
     dispatch,
@@ -102,36 +103,52 @@ def test_dispatched_heads_merge_without_a_copy():
     assert merged.data_ptr() == out.data_ptr()
 
 
+def layer(projection, bias):
+    return lambda x: F.linear(x, projection, bias)
+
+
+# More points than centers of all heads, and fewer: the two ways to project.
+SIZES = pytest.mark.parametrize("num_points", [40, 11])
+
+
+@SIZES
 @pytest.mark.parametrize("impl", ["naive", "auto"])
-def test_dispatch_project_merges_heads_and_projects(impl):
-    centers, weights = draw(2, 3, 5, 4), draw(2, 3, 11, seed=1)
+def test_dispatch_project_merges_heads_and_projects(impl, num_points):
+    centers, weights = draw(2, 3, 5, 4), draw(2, 3, num_points, seed=1)
     projection, bias = draw(7, 12, seed=2), draw(7, seed=3)
-    index = torch.randint(0, 5, (2, 3, 11))
-    out = dispatch_project(centers, index, weights, projection, bias, impl=impl)
+    index = torch.randint(0, 5, (2, 3, num_points))
+    project = layer(projection, bias)
+    out = dispatch_project(centers, index, weights, project, bias, impl=impl)
     points = dispatch(centers, index) * weights.unsqueeze(-1)
     expected = points.transpose(1, 2).flatten(2) @ projection.T + bias
     torch.testing.assert_close(out, expected)
 
 
+@SIZES
 @pytest.mark.parametrize("impl", ["naive", "auto"])
-def test_dispatch_project_gradcheck(impl):
-    inputs = [draw(2, 3, 5, 4), draw(2, 3, 11), draw(7, 12), draw(7)]
-    index = torch.randint(0, 5, (2, 3, 11))
-    assert torch.autograd.gradcheck(
-        lambda c, w, p, b: dispatch_project(c, index, w, p, b, impl=impl),
-        [x.requires_grad_() for x in inputs],
-    )
+def test_dispatch_project_gradients(impl, num_points):
+    inputs = [draw(1, 3, 5, 2), draw(1, 3, num_points), draw(2, 6), draw(2)]
+    index = torch.randint(0, 5, (1, 3, num_points))
+
+    def function(c, w, p, b):
+        return dispatch_project(c, index, w, layer(p, b), b, impl=impl)
+
+    inputs = [x.requires_grad_() for x in inputs]
+    assert torch.autograd.gradcheck(function, inputs)
+    assert torch.autograd.gradgradcheck(function, inputs)
 
 
+@SIZES
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_low_precision_is_at_most_twice_as_wrong_as_the_definition(dtype):
-    inputs = [draw(2, 3, 5, 16), draw(2, 3, 90, seed=1), draw(40, 48), draw(40)]
-    index = torch.randint(0, 5, (2, 3, 90))
+def test_low_precision_is_at_most_twice_as_wrong_as_the_definition(dtype, num_points):
+    inputs = [draw(2, 3, 5, 16), draw(2, 3, num_points, seed=1), draw(40, 48), draw(40)]
+    index = torch.randint(0, 5, (2, 3, num_points))
     results = {}
     for impl, kind in (("naive", torch.float64), ("naive", dtype), ("auto", dtype)):
         leaves = [x.detach().to(kind).requires_grad_() for x in inputs]
         centers, weights, projection, bias = leaves
-        out = dispatch_project(centers, index, weights, projection, bias, impl=impl)
+        project = layer(projection, bias)
+        out = dispatch_project(centers, index, weights, project, bias, impl=impl)
         out.backward(draw(*out.shape, seed=5).to(kind))
         results[impl, kind] = [out.detach(), *(x.grad for x in leaves)]
     exact = results["naive", torch.float64]

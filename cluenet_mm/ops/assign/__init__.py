@@ -55,8 +55,10 @@ def nearest(
             ``None`` takes the default of the device.
 
     Returns:
-        ``(B, G, N)`` int64 without gradient. Ties go to the lowest index. A point that
-        is not finite gets index 0; any other point gets the first centre that is not
+        ``(B, G, N)`` int64 without gradient. Equal scores go to the lowest index.
+        (Equal centers have equal scores up to rounding: a BLAS may round the last
+        columns of a product otherwise, in a table or in a tile of it.) A point that is
+        not finite gets index 0; any other point gets the first center that is not
         finite, where there is one.
 
     Raises:
@@ -117,12 +119,17 @@ def assign(
 class _Winner(torch.autograd.Function):
     """Dot product of every point and its centre, known already; its gradient."""
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(
-        ctx: Any, points: Tensor, centers: Tensor, index: Tensor, score: Tensor
+        points: Tensor, centers: Tensor, index: Tensor, score: Tensor
     ) -> Tensor:
-        ctx.save_for_backward(points, centers, index)
         return score.view_as(score)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:3])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

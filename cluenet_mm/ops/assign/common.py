@@ -18,24 +18,44 @@ def unit(x: Tensor) -> Tensor:
     Returns:
         Tensor of the same shape (in fp32 under CUDA's autocast, as its norm is).
     """
-    return _Unit.apply(x, max(1e-12, torch.finfo(x.dtype).tiny))
+    return _Unit.apply(x, max(1e-12, torch.finfo(x.dtype).tiny))[0]
 
 
 class _Unit(torch.autograd.Function):
-    """``F.normalize`` that keeps one tensor instead of two for its backward pass."""
+    """``F.normalize`` that keeps one tensor instead of two for its backward pass.
+
+    The length is an output as well, so that the backward pass, which reads both, can
+    be differentiated again.
+    """
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
+    def forward(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(eps)
-        out = x / length
-        ctx.save_for_backward(out, length)
-        ctx.dtype = x.dtype
-        return out
+        return x / length, length
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor, float], output: tuple[Tensor, Tensor]
+    ) -> None:
+        x, ctx.eps = inputs
+        ctx.dtype = x.dtype
+        ctx.save_for_backward(*output)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad: Tensor | None, grad_length: Tensor | None
+    ) -> tuple[Tensor | None, None]:
         out, length = ctx.saved_tensors
-        radial = (grad * out).sum(dim=-1, keepdim=True)
-        return torch.addcmul(grad, out, radial, value=-1).div_(length).to(
-            ctx.dtype
-        ), None
+        # A length below eps was replaced by a constant.
+        long = length > ctx.eps
+        grad_x = None
+        if grad is not None:
+            radial = (grad * out).sum(dim=-1, keepdim=True) * long
+            grad_x = torch.addcmul(grad, out, radial, value=-1) / length
+        if grad_length is not None:
+            along = grad_length * long * out
+            grad_x = along if grad_x is None else grad_x + along
+        return None if grad_x is None else grad_x.to(ctx.dtype), None
