@@ -10,7 +10,7 @@ from mmengine.config import Config
 from ..package_data import config_path
 from .markdown import head, row
 
-DATASET = "_base_/datasets/cifar100_tensors.py"
+DATASET = "_base_/datasets/cifar100_memory.py"
 # What the recipes' own data leave behind at the top of a config.
 PIPELINES = ("dataset_type", "train_pipeline", "test_pipeline", "lr")
 
@@ -103,7 +103,8 @@ def compose(network: str, protocol: str, seed: int, data: str) -> Config:
     batch, rate = cfg.train_dataloader.batch_size, cfg.optim_wrapper.optimizer.lr
     for name in PIPELINES:
         cfg.pop(name, None)
-    for name, value in Config.fromfile(config_path(DATASET)).items():
+    for name, value in Config.fromfile(config_path(DATASET)).in_memory.items():
+        value.pop("_delete_")
         cfg[name] = value
     settings = PROTOCOLS[protocol]
     if settings.epochs is not None:

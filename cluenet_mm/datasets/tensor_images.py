@@ -1,7 +1,6 @@
 """Labelled images in memory that are handed out a whole batch at a time."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
@@ -18,15 +17,15 @@ class TensorImages(Dataset):
 
     PyTorch's loader asks ``__getitems__`` for all samples of a batch at once. Nothing
     is decoded, transformed or packed image by image, so that one process feeds a GPU;
-    augmentation and normalisation are left to
+    augmentation and normalization are left to
     :class:`cluenet_mm.engine.TensorDataPreprocessor`. The loader's config needs
     ``collate_fn=dict(type="torch.utils.data.default_convert")``, which leaves the
     batch as it is.
 
     Args:
         path: File of NumPy's ``.npz`` format with ``images`` (uint8, N x 3 x H x W,
-            RGB), ``labels`` (int64, N) and ``classes`` (text), as
-            :func:`cluenet_mm.datasets.cifar100.prepare` writes it.
+            RGB), ``labels`` (int64, N) and ``classes`` (text). ``numpy.savez`` writes
+            one; tools/dev/cifar100_npz.py does it for CIFAR-100.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -44,12 +43,12 @@ class TensorImages(Dataset):
                 raise ValueError(f"its labels are {labels.dtype}, {labels.shape}")
         except FileNotFoundError:
             raise FileNotFoundError(
-                f"images {path} do not exist; tools/reproduce/cifar100.py makes them"
+                f"cannot read images {path}: no such file. Write it with numpy.savez, "
+                "for CIFAR-100 with tools/dev/cifar100_npz.py."
             ) from None
         except (BadZipFile, EOFError, KeyError, OSError, ValueError) as error:
             raise ValueError(
-                f"images {path} cannot be read ({error}); remove {Path(path).parent} "
-                "and have it made again"
+                f"cannot read images {path}: {error}. Write the file again."
             ) from error
         self.images = torch.from_numpy(images)
         self.labels = torch.from_numpy(labels)
