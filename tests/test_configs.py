@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
 from PIL import Image
 
@@ -58,41 +58,6 @@ def test_configs_are_short_and_explain_their_learning_rate(path):
     assert len(text.splitlines()) <= 90
     if "lr=" in text.replace(" ", ""):
         assert "->" in text
-
-
-@pytest.mark.parametrize(
-    ("name", "rate"),
-    [
-        ("cluenet/cls_cifar100", 1.5e-2),
-        ("cluenet/cls_mini_imagenet_tiny", 2e-3),
-        ("coc/cls_cifar100", 3e-3),
-        ("coc/cls_mini_imagenet_tiny", 1e-3),
-        ("fec/cls_cifar100", 1e-3),
-        ("fec/cls_mini_imagenet_small", 3e-3),
-        ("clusterformer/cls_cifar100", 3e-3),
-        ("clusterformer/cls_mini_imagenet_tiny", 5e-4),
-        ("baselines/resnet18_cifar100", 1e-2),
-    ],
-)
-def test_the_schedule_is_the_release_s(name, rate):
-    cfg = Config.fromfile(CONFIGS / f"{name}.py")
-    assert cfg.optim_wrapper.optimizer.lr == rate
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=rate)
-    schedulers = [
-        PARAM_SCHEDULERS.build(item, default_args={"optimizer": optimizer})
-        for item in cfg.param_scheduler
-    ]
-    for epoch in range(cfg.train_cfg.max_epochs):
-        if epoch < 5:
-            expected = 1e-6 + (rate - 1e-6) * epoch / 5
-        else:
-            wave = (1 + math.cos(math.pi * (epoch - 5) / 100)) / 2
-            expected = 1e-5 + (rate - 1e-5) * wave
-        actual = optimizer.param_groups[0]["lr"]
-        assert actual == pytest.approx(expected, rel=1e-9), epoch
-        optimizer.step()
-        for scheduler in schedulers:
-            scheduler.step()
 
 
 @pytest.mark.parametrize(

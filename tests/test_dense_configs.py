@@ -9,7 +9,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.dataset import Compose
-from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData, PixelData
 from mmseg.apis import inference_model, init_model
 from mmseg.structures import SegDataSample
@@ -152,66 +152,6 @@ def test_batch_norms_are_synchronised_where_runs_are_distributed(path):
     # MMEngine makes them ordinary in runs of one process, setup_launcher on CPUs.
     cfg = Config.fromfile(path)
     assert cfg.model.decode_head.norm_cfg.type == "SyncBN"
-
-
-def rates(cfg, steps, epoch_length=None):
-    """Learning rate of the first so many iterations."""
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    optimizer.param_groups[0]["lr"] = cfg.optim_wrapper.optimizer.lr
-    schedulers = [
-        PARAM_SCHEDULERS.build(item, default_args={"optimizer": optimizer})
-        for item in cfg.param_scheduler
-    ]
-    for step in range(1, steps + 1):
-        yield optimizer.param_groups[0]["lr"]
-        optimizer.step()
-        for scheduler in schedulers:
-            if not scheduler.by_epoch or step % epoch_length == 0:
-                scheduler.step()
-
-
-@pytest.mark.parametrize(
-    ("config", "drops", "epochs"),
-    [
-        ("cluenet/mask_rcnn_coco_tiny", (8, 11), 12),
-        ("cluenet/mask_rcnn_coco_small_ms3x", (27, 33), 36),
-    ],
-)
-def test_detectors_train_as_the_papers_did(config, drops, epochs):
-    cfg = Config.fromfile(CONFIGS / f"{config}.py")
-    init_default_scope(cfg.default_scope)
-    assert cfg.train_cfg.max_epochs == epochs
-    optimizer = cfg.optim_wrapper.optimizer
-    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == (
-        "AdamW",
-        2e-4,
-        1e-4,
-    )
-    assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size
-    seen = list(rates(cfg, epochs * 100, epoch_length=100))
-    assert seen[0] == pytest.approx(2e-7)
-    assert seen[250] == pytest.approx(1e-4, rel=0.01)
-    for epoch in range(5, epochs):
-        expected = 2e-4 * 0.1 ** sum(epoch >= drop for drop in drops)
-        assert seen[epoch * 100] == pytest.approx(expected), epoch
-
-
-def test_segmenters_train_as_the_papers_did():
-    cfg = Config.fromfile(CONFIGS / "cluenet/semantic_fpn_ade20k_tiny.py")
-    init_default_scope(cfg.default_scope)
-    optimizer = cfg.optim_wrapper.optimizer
-    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == (
-        "AdamW",
-        1e-4,
-        1e-4,
-    )
-    assert cfg.train_dataloader.batch_size * 4 == cfg.auto_scale_lr.base_batch_size
-    assert cfg.train_cfg.max_iters == 80_000
-    seen = list(rates(cfg, 80_000))
-    for step in (0, 1000, 40_000):
-        expected = 1e-4 * (1 - step / 80_000) ** 0.9
-        assert seen[step] == pytest.approx(expected, rel=1e-3), step
-    assert seen[-1] < 1e-8
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ Deliberate differences, none of which changes a result beyond rounding:
   receive them. All of these are linear, and the centres are few.
 * Maps are channels-last, so 1x1 convolutions are Linear layers.
 * Odd maps are pooled to the ceiling of half their size (the release fails on them).
-* The release does not say how the gate starts; here like a Linear layer.
 """
 
 from collections.abc import Sequence

@@ -1,5 +1,7 @@
 """Gated fusion of two descriptions of a centre."""
 
+from math import sqrt
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -33,6 +35,9 @@ class HeadGate(nn.Module):
 class HeadLinear(nn.Module):
     """One linear layer per head.
 
+    Starts as the release's does, ``kaiming_uniform_(a=sqrt(5))`` over the whole
+    ``(G, out, in)`` weight, so uniform within ``1 / sqrt(out * in)``, with a zero bias.
+
     Args:
         num_heads: Number of heads ``G``.
         in_features: Input width.
@@ -43,7 +48,7 @@ class HeadLinear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_heads, out_features, in_features))
         self.bias = nn.Parameter(torch.zeros(num_heads, out_features))
-        nn.init.trunc_normal_(self.weight, std=0.02)
+        nn.init.kaiming_uniform_(self.weight, a=sqrt(5))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, G, M, in_features)`` to ``(B, G, M, out_features)``."""

@@ -13,7 +13,5 @@ model = dict(
 )
 
 # 256 images a step: 256 x 1 device -> 1.5e-2 (the release's rate).
-lr = 1.5e-2
-optim_wrapper = dict(optimizer=dict(lr=lr))
-_base_.param_scheduler[0].start_factor = 1e-6 / lr
+optim_wrapper = dict(optimizer=dict(lr=1.5e-2))
 auto_scale_lr = dict(base_batch_size=256)

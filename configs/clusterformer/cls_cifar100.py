@@ -17,7 +17,5 @@ val_dataloader = dict(batch_size=256)
 test_dataloader = val_dataloader
 
 # 256 images a step: 256 x 1 device -> 3e-3 (the rate of CLUENet's comparison).
-lr = 3e-3
-optim_wrapper = dict(optimizer=dict(lr=lr))
-_base_.param_scheduler[0].start_factor = 1e-6 / lr
+optim_wrapper = dict(optimizer=dict(lr=3e-3))
 auto_scale_lr = dict(base_batch_size=256)

@@ -8,11 +8,9 @@ _base_ = [
 
 # 128 images a step: 128 x 1 device -> 3e-3 (the rate of CLUENet's comparison), in
 # mixed precision.
-lr = 3e-3
 optim_wrapper = dict(
     type="cluenet_mm.GuardedAmpOptimWrapper",
     loss_scale="dynamic",
-    optimizer=dict(lr=lr),
+    optimizer=dict(lr=3e-3),
 )
-_base_.param_scheduler[0].start_factor = 1e-6 / lr
 auto_scale_lr = dict(base_batch_size=128)

@@ -5,6 +5,7 @@ import torch
 
 from cluenet_mm.backbones import CLUENet
 from cluenet_mm.layers import DepthwiseConv, PointwiseConv
+from cluenet_mm.layers.gate import HeadLinear
 
 
 def test_blocks_of_a_stage_share_one_assignment_without_a_table():
@@ -81,6 +82,15 @@ def test_initial_weights_are_the_release_s():
         assert module.bias.abs().max() == 0
         spread = 4 / math.sqrt(2 * module.weight.numel())
         assert module.weight.std().item() == pytest.approx(expected, rel=spread + 0.02)
+    for module in model.modules():
+        if isinstance(module, HeadLinear):
+            _, *fans = module.weight.shape  # kaiming_uniform_(a=sqrt(5)) in 3-D
+            bound = 1 / math.sqrt(math.prod(fans))
+            assert module.bias.abs().max() == 0
+            assert 0.9 * bound < module.weight.abs().max() <= bound
+            assert module.weight.std().item() == pytest.approx(
+                bound / math.sqrt(3), rel=4 / math.sqrt(module.weight.numel())
+            )
     mixer = model.stages[1][0].mixer
     assert mixer.attn_alpha.exp().item() == pytest.approx(2.13)
     assert (mixer.assignment.sim_alpha.item(), mixer.assignment.sim_beta.item()) == (

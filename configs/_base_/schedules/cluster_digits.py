@@ -2,7 +2,4 @@
 # the detectors are trained. 8 images a step: 8 x 1 device -> 1e-3.
 _base_ = "mask_rcnn_digits.py"
 
-epochs = 24
-_base_.param_scheduler[0].end = 100
-_base_.param_scheduler[1].T_max = epochs
-train_cfg = dict(max_epochs=epochs, val_interval=8)
+train_cfg = dict(max_epochs=24, val_interval=8)

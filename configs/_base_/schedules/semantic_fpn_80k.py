@@ -7,9 +7,7 @@ optim_wrapper = dict(
 )
 auto_scale_lr = dict(base_batch_size=16)
 
-param_scheduler = [
-    dict(type="PolyLR", power=0.9, eta_min=0.0, by_epoch=False, end=80_000)
-]
+param_scheduler = [dict(type="cluenet_mm.WarmupLR", decay="poly", by_epoch=False)]
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=80_000, val_interval=8000)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")

@@ -5,5 +5,4 @@ _base_ = "semantic_fpn_80k.py"
 optim_wrapper = dict(
     optimizer=dict(lr=4e-4, weight_decay=0.05), clip_grad=dict(max_norm=5.0)
 )
-_base_.param_scheduler[0].end = 8000
 train_cfg = dict(max_iters=8000, val_interval=1000)

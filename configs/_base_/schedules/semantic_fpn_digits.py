@@ -7,11 +7,15 @@ optim_wrapper = dict(
 )
 auto_scale_lr = dict(base_batch_size=4)
 
-iterations = 2000
 param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-2, by_epoch=False, end=50),
-    dict(type="PolyLR", power=0.9, eta_min=1e-5, by_epoch=False, end=iterations),
+    dict(
+        type="cluenet_mm.WarmupLR",
+        decay="poly",
+        warmup=0.025,
+        min_lr=1e-5,
+        by_epoch=False,
+    )
 ]
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations, val_interval=1000)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=2000, val_interval=1000)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
