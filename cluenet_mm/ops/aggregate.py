@@ -7,6 +7,8 @@ from torch.nn import functional as F
 from .assign.common import unit
 from .dispatch import collect, one_hot
 
+_HALF = (torch.float16, torch.bfloat16)
+
 
 def soft_aggregate(
     centers: Tensor, points: Tensor, values: Tensor, temperature: Tensor
@@ -27,6 +29,14 @@ def soft_aggregate(
         ``(B, G, M, D)``.
     """
     queries = unit(centers) / temperature
+    if (
+        values.device.type == "cpu"
+        and values.dtype in _HALF
+        and torch.is_grad_enabled()
+    ):
+        # PyTorch's fused backward pass takes 2 to 9 times as long here.
+        shares = (queries.to(points.dtype) @ points.transpose(-2, -1)).softmax(dim=-1)
+        return shares.to(values.dtype) @ values
     return F.scaled_dot_product_attention(queries, points, values, scale=1.0)
 
 
