@@ -2,7 +2,27 @@
 
 import os
 
+import pytest
 import torch
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+
+
+@pytest.fixture
+def impl(request):
+    """Run a test inside ``implementation(...)``; for ``parametrize(indirect=True)``."""
+    from cluenet_mm.ops import implementation
+
+    with implementation(request.param):
+        yield request.param
+
+
+@pytest.fixture
+def tile_bytes(request, monkeypatch):
+    """Bound the tiles of the tables of a test; ``None`` leaves the default."""
+    from cluenet_mm.ops.assign import tiled
+
+    if request.param is not None:
+        monkeypatch.setitem(tiled.TILE_BYTES, "cpu", request.param)
+    return request.param

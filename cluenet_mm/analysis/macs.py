@@ -180,7 +180,7 @@ def _official_region_mixer(mixer: RegionMixer, x: Tensor) -> int:
     element there, of which a counter sees nothing.
     """
     batch, height, width, channels = x.shape
-    centers = mixer.proposal_grid[0] * mixer.proposal_grid[1]
+    centers = mixer.cluster_grid[0] * mixer.cluster_grid[1]
     inner = mixer.value.out_features
     return batch * height * width * inner * (3 * channels + centers)
 

@@ -1,7 +1,7 @@
 """The pyramid that all families share: embedding, stages, reducers, output norms."""
 
-from collections.abc import Sequence
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from mmengine.model import BaseModule, PretrainedInit
@@ -11,6 +11,10 @@ from torch.utils.checkpoint import checkpoint
 
 from ..checkpoint import CheckpointError
 from ..weights import option_faults, weight_faults
+
+# A side for squares in all stages, or one entry per stage: a side or a pair of rows and
+# columns.
+Grids = int | Sequence[int | tuple[int, int]]
 
 
 def resolve_arch(arch: str | dict, settings: dict[str, dict]) -> dict:
@@ -39,7 +43,7 @@ def resolve_arch(arch: str | dict, settings: dict[str, dict]) -> dict:
     return dict(arch)
 
 
-def per_stage(value: Any, num_stages: int, name: str) -> list[tuple[int, int]]:
+def per_stage(value: Grids, num_stages: int, name: str) -> list[tuple[int, int]]:
     """Spread a grid option over the stages.
 
     Args:
@@ -63,36 +67,65 @@ def per_stage(value: Any, num_stages: int, name: str) -> list[tuple[int, int]]:
     return pairs
 
 
+def renamed_grids(cluster_grids: Grids, proposal_grids: Grids | None) -> Grids:
+    """Take ``cluster_grids`` under its old name, and say so."""
+    if proposal_grids is None:
+        return cluster_grids
+    warnings.warn(
+        "proposal_grids is called cluster_grids now, as in all families; the old name "
+        "will go in version 0.3",
+        FutureWarning,
+        stacklevel=4,
+    )
+    return proposal_grids
+
+
 class ClusterBackbone(BaseModule):
     """Base class of the clustering backbones.
 
-    A family sets ``embed``, ``reducers`` and ``stages`` up through :meth:`build`; this
-    class runs them. Maps are channels-last inside and ``(B, C, h, w)`` outside.
-    Stages and norms behind the last output are not built, so that distributed
-    training meets no unused parameter.
+    A family makes the parts of a stage and hands them to :meth:`add_stage`, for the
+    first ``num_stages`` stages; this class runs them. Maps are channels-last inside and
+    ``(B, C, h, w)`` outside. Stages and norms behind the last output are not built, so
+    that distributed training meets no unused parameter.
 
     Args:
-        num_stages: Stages of the full pyramid.
+        row: A row of ``arch_settings``; this class reads ``depths``, ``embed_dims`` and
+            ``patch``.
+        embed: Image ``(B, 3, H, W)`` to points ``(B, h, w, C)``.
+        norm: Makes the output norm of ``C`` channels.
         out_indices: Stages to return, an int or a sequence; negative ones count from
             the end.
         frozen_stages: -1 freezes nothing; ``k >= 0`` freezes the embedding and the
             first ``k`` stages with their reducers and norms.
+        drop_path_rate: Stochastic-depth rate of the last block of the full pyramid.
         with_cp: Whether blocks recompute their activations in the backward pass.
-        init_cfg: Initialisation config of MMEngine.
+        init_cfg: Initialization config of MMEngine.
+
+    Attributes:
+        num_stages: Stages that are built.
+        out_channels: Channels of each output, what ``in_channels`` of a neck has to be.
+        out_strides: Pixels of the image between the points of each output.
+        drop_path_rates: Stochastic-depth rate of every block of every stage.
 
     Raises:
-        ValueError: If ``out_indices`` or ``frozen_stages`` is out of range.
+        ValueError: If ``out_indices``, ``frozen_stages`` or a rate is out of range.
     """
 
     def __init__(
         self,
-        num_stages: int,
+        row: dict,
+        embed: nn.Module,
+        norm: Callable[[int], nn.Module],
+        *,
         out_indices: int | Sequence[int],
         frozen_stages: int,
+        drop_path_rate: float,
         with_cp: bool,
         init_cfg: dict | list[dict] | None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
+        depths, dims, stride = row["depths"], row["embed_dims"], row["patch"][1]
+        num_stages = len(depths)
         indices = [out_indices] if isinstance(out_indices, int) else list(out_indices)
         if not indices or any(not -num_stages <= i < num_stages for i in indices):
             raise ValueError(
@@ -108,28 +141,30 @@ class ClusterBackbone(BaseModule):
             )
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
+        self.out_channels = tuple(dims[i] for i in self.out_indices)
+        self.out_strides = tuple(stride * 2**i for i in self.out_indices)
+        self.drop_path_rates = drop_path_rates(drop_path_rate, depths)
 
-    def build(
-        self,
-        embed: nn.Module,
-        reducers: Sequence[nn.Module],
-        stages: Sequence[Sequence[nn.Module]],
-        norms: Sequence[nn.Module],
+        self.embed = embed
+        self.reducers = nn.ModuleList()
+        self.stages = nn.ModuleList()
+        for i in self.out_indices:
+            self.add_module(f"norm{i}", norm(dims[i]))
+
+    def add_stage(
+        self, blocks: Iterable[nn.Module], reducer: nn.Module | None = None
     ) -> None:
-        """Register the parts, each given for the first ``num_stages`` stages.
+        """Add the next stage, and freeze it if it is to be frozen.
 
         Args:
-            embed: Image ``(B, 3, H, W)`` to points ``(B, h, w, C)``.
-            reducers: ``num_stages - 1`` modules, each in front of a stage.
-            stages: Blocks of each stage: ``block(x, state) -> (x, state)``, where the
-                state of a stage begins as ``None``.
-            norms: One output norm per entry of ``out_indices``.
+            blocks: Modules ``block(x, state) -> (x, state)``, where the state of a
+                stage begins as ``None``.
+            reducer: In front of the stage, ``(B, h, w, C)`` to half as many rows and
+                columns, rounded up; ``None`` for the first.
         """
-        self.embed = embed
-        self.reducers = nn.ModuleList(reducers)
-        self.stages = nn.ModuleList(nn.ModuleList(blocks) for blocks in stages)
-        for i, norm in zip(self.out_indices, norms, strict=True):
-            self.add_module(f"norm{i}", norm)
+        if reducer is not None:
+            self.reducers.append(reducer)
+        self.stages.append(nn.ModuleList(blocks))
         self._freeze()
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -217,7 +252,7 @@ class ClusterBackbone(BaseModule):
         if self.frozen_stages < 0:
             return
         frozen = [self.embed]
-        for i in range(self.frozen_stages):
+        for i in range(min(self.frozen_stages, len(self.stages))):
             frozen.append(self.stages[i])
             if i > 0:
                 frozen.append(self.reducers[i - 1])
@@ -233,11 +268,18 @@ def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
 
     Args:
         rate: Rate of the last block, in [0, 1).
-        depths: Blocks per stage.
+        depths: Blocks per stage, at least one each.
 
     Returns:
         The rate of every block of every stage.
+
+    Raises:
+        ValueError: If the rate or a depth is out of range.
     """
+    if not 0 <= rate < 1:  # false for NaN
+        raise ValueError(f"drop_path_rate must be in [0, 1), not {rate}")
+    if not all(isinstance(depth, int) and depth > 0 for depth in depths):
+        raise ValueError(f"depths must be positive integers, not {depths!r}")
     last = max(sum(depths) - 1, 1)
     rates, first = [], 0
     for depth in depths:

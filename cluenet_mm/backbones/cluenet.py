@@ -40,12 +40,22 @@ from ..ops import (
     unit,
 )
 from ..registry import MODELS
-from .base import ClusterBackbone, drop_path_rates, per_stage, resolve_arch
+from .base import ClusterBackbone, Grids, per_stage, resolve_arch
 from .block import ClusterBlock
 
 INITIAL_TEMPERATURE = 2.13
 # Points per centre from which the initial centres are pooled before projecting.
 MANY_POINTS = 8
+
+MICRO_CIFAR = {
+    "depths": (2, 2, 2, 2),
+    "embed_dims": (32, 64, 160, 256),
+    "mlp_ratios": (8, 8, 4, 4),
+    "num_heads": (1, 2, 5, 8),
+    "head_dims": 32,
+    "patch": (3, 1, 1),
+    "pool_norm": True,
+}
 
 
 class ClusterAttention(nn.Module):
@@ -59,8 +69,10 @@ class ClusterAttention(nn.Module):
         min_temperature: Lower bound of the temperature.
         assigns: Whether the block computes the assignment of its stage (the first
             does) or reuses it.
-        impl: Implementation of assignment and dispatching.
     """
+
+    # Clusters reach over the whole map.
+    fold_grid: ClassVar[tuple[int, int]] = (1, 1)
 
     def __init__(
         self,
@@ -70,7 +82,6 @@ class ClusterAttention(nn.Module):
         cluster_grid: tuple[int, int],
         min_temperature: float,
         assigns: bool,
-        impl: str,
     ) -> None:
         super().__init__()
         inner = num_heads * head_dims
@@ -82,11 +93,10 @@ class ClusterAttention(nn.Module):
         self.attn_alpha = nn.Parameter(torch.tensor(log(INITIAL_TEMPERATURE)))
         self.gate = HeadGate(num_heads, head_dims)
         self.proj = PointwiseConv(inner, channels)
-        self.impl = impl
         self.assigns = assigns
         if assigns:
             self.query = nn.Linear(inner, inner)
-            self.assignment = ScaledAssignment(impl=impl)
+            self.assignment = ScaledAssignment()
 
     def forward(
         self, x: Tensor, shared: Assignment | None
@@ -114,9 +124,7 @@ class ClusterAttention(nn.Module):
             queries = self.query(merge_heads(centers))
             shared = self.assignment(keys, split_heads(queries, heads))
 
-        out = dispatch_project(
-            centers, *shared, self.proj, self.proj.bias, impl=self.impl
-        )
+        out = dispatch_project(centers, *shared, self.proj, self.proj.bias)
         return out.unflatten(1, x.shape[1:3]), shared
 
     def _pool(self, x: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,9 +161,7 @@ class CLUENet(ClusterBackbone):
         drop_path_rate: Stochastic-depth rate of the last block.
         min_temperature: Lower bound of the attention's temperature.
         with_cp: Whether to trade time for memory by activation checkpointing.
-        impl: Implementation of the assignment, one of
-            ``cluenet_mm.ops.IMPLEMENTATIONS``.
-        init_cfg: Initialisation config; ``None`` initialises as the release does.
+        init_cfg: Initialization config; ``None`` initializes as the release does.
 
     Raises:
         ValueError: If an option is unknown or out of range.
@@ -167,24 +173,8 @@ class CLUENet(ClusterBackbone):
     """
 
     arch_settings: ClassVar[dict[str, dict]] = {
-        "micro_cifar": {
-            "depths": (2, 2, 2, 2),
-            "embed_dims": (32, 64, 160, 256),
-            "mlp_ratios": (8, 8, 4, 4),
-            "num_heads": (1, 2, 5, 8),
-            "head_dims": 32,
-            "patch": (3, 1, 1),
-            "pool_norm": True,
-        },
-        "micro": {
-            "depths": (2, 2, 2, 2),
-            "embed_dims": (32, 64, 160, 256),
-            "mlp_ratios": (8, 8, 4, 4),
-            "num_heads": (1, 2, 5, 8),
-            "head_dims": 32,
-            "patch": (4, 4, 0),
-            "pool_norm": True,
-        },
+        "micro_cifar": MICRO_CIFAR,
+        "micro": {**MICRO_CIFAR, "patch": (4, 4, 0)},
         "tiny": {
             "depths": (3, 4, 5, 2),
             "embed_dims": (32, 64, 196, 320),
@@ -217,7 +207,7 @@ class CLUENet(ClusterBackbone):
     def __init__(
         self,
         arch: str | dict = "tiny",
-        cluster_grids: int | Sequence[int | tuple[int, int]] = 7,
+        cluster_grids: Grids = 7,
         in_channels: int = 3,
         out_indices: int | Sequence[int] = -1,
         frozen_stages: int = -1,
@@ -225,39 +215,44 @@ class CLUENet(ClusterBackbone):
         drop_path_rate: float = 0.0,
         min_temperature: float = 1e-4,
         with_cp: bool = False,
-        impl: str = "auto",
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         row = resolve_arch(arch, self.arch_settings)
-        depths, dims = row["depths"], row["embed_dims"]
-        grids = per_stage(cluster_grids, len(depths), "cluster_grids")
-        rates = drop_path_rates(drop_path_rate, depths)
-        super().__init__(len(depths), out_indices, frozen_stages, with_cp, init_cfg)
-
-        def block(stage: int, depth: int) -> ClusterBlock:
-            channels = dims[stage]
-            mixer = ClusterAttention(
-                channels,
-                row["num_heads"][stage],
-                row["head_dims"],
-                grids[stage],
-                min_temperature,
-                assigns=depth == 0,
-                impl=impl,
-            )
-            mlp = ConvMLP(channels, row["mlp_ratios"][stage] * channels, drop_rate)
-            return ClusterBlock(mixer, mlp, nn.LayerNorm, channels, rates[stage][depth])
-
-        stages = range(self.num_stages)
-        self.build(
-            embed=PositionalPointEmbedding(in_channels, dims[0], row["patch"]),
-            reducers=[
-                ImprovedClusterPool(dims[i], dims[i + 1], row["pool_norm"], impl)
-                for i in stages[:-1]
-            ],
-            stages=[[block(i, j) for j in range(depths[i])] for i in stages],
-            norms=[nn.LayerNorm(dims[i]) for i in self.out_indices],
+        dims = row["embed_dims"]
+        grids = per_stage(cluster_grids, len(dims), "cluster_grids")
+        super().__init__(
+            row,
+            PositionalPointEmbedding(in_channels, dims[0], row["patch"]),
+            nn.LayerNorm,
+            out_indices=out_indices,
+            frozen_stages=frozen_stages,
+            drop_path_rate=drop_path_rate,
+            with_cp=with_cp,
+            init_cfg=init_cfg,
         )
+        for i in range(self.num_stages):
+            channels = dims[i]
+            blocks = [
+                ClusterBlock(
+                    ClusterAttention(
+                        channels,
+                        row["num_heads"][i],
+                        row["head_dims"],
+                        grids[i],
+                        min_temperature,
+                        assigns=depth == 0,
+                    ),
+                    ConvMLP(channels, row["mlp_ratios"][i] * channels, drop_rate),
+                    nn.LayerNorm,
+                    channels,
+                    rate,
+                )
+                for depth, rate in enumerate(self.drop_path_rates[i])
+            ]
+            pool = None
+            if i > 0:
+                pool = ImprovedClusterPool(dims[i - 1], channels, row["pool_norm"])
+            self.add_stage(blocks, pool)
 
     @staticmethod
     def init_layer(module: nn.Module) -> None:

@@ -45,7 +45,7 @@ from ..layers import (
 )
 from ..ops import Folds, grid_centers, merge_heads, split_heads, unit
 from ..registry import MODELS
-from .base import ClusterBackbone, drop_path_rates, per_stage, resolve_arch
+from .base import ClusterBackbone, Grids, per_stage, resolve_arch
 from .block import ClusterBlock
 from .region import RegionBackbone
 
@@ -59,7 +59,6 @@ class RecurrentMixer(nn.Module):
         cluster_grid: Rows and columns of centres in a region; ``L`` is their product.
         fold_grid: Rows and columns of regions.
         num_iterations: Iterations ``T`` of the clustering.
-        impl: Implementation of the clustering.
     """
 
     def __init__(
@@ -69,7 +68,6 @@ class RecurrentMixer(nn.Module):
         cluster_grid: tuple[int, int],
         fold_grid: tuple[int, int],
         num_iterations: int,
-        impl: str,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
@@ -81,7 +79,7 @@ class RecurrentMixer(nn.Module):
         self.initial = nn.Sequential(
             nn.Linear(head_dims, head_dims), nn.GELU(), nn.Linear(head_dims, head_dims)
         )
-        self.clustering = RecurrentClustering(channels, num_heads, num_iterations, impl)
+        self.clustering = RecurrentClustering(channels, num_heads, num_iterations)
         self.message = nn.Sequential(
             ChannelLinear(channels, channels // 2),
             nn.GELU(),
@@ -103,8 +101,8 @@ class RecurrentMixer(nn.Module):
         values = split_heads(values, self.num_heads)  # (B * regions, G, N, D)
 
         initial = merge_heads(initial)  # (B * regions, L, C)
-        members = folds.members(values.size(0))
-        centers = initial + self.clustering(initial, keys, values, members)
+        mask = folds.point_mask(values.size(0))
+        centers = initial + self.clustering(initial, keys, values, mask)
         out = dispatch_by_similarity(split_heads(centers, self.num_heads), values)
         out = folds.unfold(merge_heads(out).unflatten(1, folds.region))
         return self.message(out), state
@@ -144,8 +142,6 @@ class ClusterFormer(ClusterBackbone):
         drop_rate: Dropout probability in the MLPs.
         drop_path_rate: Stochastic-depth rate of the last block.
         with_cp: Whether to trade time for memory by activation checkpointing.
-        impl: Implementation of the clustering, one of
-            ``cluenet_mm.ops.IMPLEMENTATIONS``.
         init_cfg: Initialisation config; ``None`` initialises as the module says.
 
     Raises:
@@ -184,8 +180,8 @@ class ClusterFormer(ClusterBackbone):
     def __init__(
         self,
         arch: str | dict = "tiny",
-        cluster_grids: int | Sequence[int | tuple[int, int]] = 7,
-        fold_grids: int | Sequence[int | tuple[int, int]] = 1,
+        cluster_grids: Grids = 7,
+        fold_grids: Grids = 1,
         num_iterations: int = 3,
         in_channels: int = 3,
         out_indices: int | Sequence[int] = -1,
@@ -193,35 +189,40 @@ class ClusterFormer(ClusterBackbone):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         with_cp: bool = False,
-        impl: str = "auto",
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         row = resolve_arch(arch, self.arch_settings)
-        depths, dims = row["depths"], row["embed_dims"]
-        grids = per_stage(cluster_grids, len(depths), "cluster_grids")
-        folds = per_stage(fold_grids, len(depths), "fold_grids")
-        rates = drop_path_rates(drop_path_rate, depths)
-        super().__init__(len(depths), out_indices, frozen_stages, with_cp, init_cfg)
-
-        def block(stage: int, depth: int) -> ClusterBlock:
-            channels = dims[stage]
-            mixer = RecurrentMixer(
-                channels,
-                row["num_heads"][stage],
-                grids[stage],
-                folds[stage],
-                num_iterations,
-                impl,
-            )
-            mlp = MLP(channels, row["mlp_ratios"][stage] * channels, drop_rate)
-            return ClusterBlock(mixer, mlp, MapNorm, channels, rates[stage][depth])
-
-        stages = range(self.num_stages)
-        self.build(
-            embed=PointEmbedding(in_channels, dims[0], row["patch"]),
-            reducers=[PointReducer(dims[i], dims[i + 1]) for i in stages[:-1]],
-            stages=[[block(i, j) for j in range(depths[i])] for i in stages],
-            norms=[MapNorm(dims[i]) for i in self.out_indices],
+        dims = row["embed_dims"]
+        grids = per_stage(cluster_grids, len(dims), "cluster_grids")
+        folds = per_stage(fold_grids, len(dims), "fold_grids")
+        super().__init__(
+            row,
+            PointEmbedding(in_channels, dims[0], row["patch"]),
+            MapNorm,
+            out_indices=out_indices,
+            frozen_stages=frozen_stages,
+            drop_path_rate=drop_path_rate,
+            with_cp=with_cp,
+            init_cfg=init_cfg,
         )
+        for i in range(self.num_stages):
+            channels = dims[i]
+            blocks = [
+                ClusterBlock(
+                    RecurrentMixer(
+                        channels,
+                        row["num_heads"][i],
+                        grids[i],
+                        folds[i],
+                        num_iterations,
+                    ),
+                    MLP(channels, row["mlp_ratios"][i] * channels, drop_rate),
+                    MapNorm,
+                    channels,
+                    rate,
+                )
+                for rate in self.drop_path_rates[i]
+            ]
+            self.add_stage(blocks, PointReducer(dims[i - 1], channels) if i else None)
 
     init_layer = staticmethod(RegionBackbone.init_layer)

@@ -18,42 +18,12 @@ The release has changed once: see ``divisor``.
 from collections.abc import Sequence
 from typing import ClassVar
 
-from torch import Tensor
-
 from ..layers import PointReducer
-from ..ops import hard_aggregate
 from ..registry import MODELS
-from .base import per_stage, resolve_arch
+from .base import Grids, resolve_arch
 from .region import RegionBackbone
 
-
-def weighted_mean(
-    values: Tensor,
-    index: Tensor,
-    similarity: Tensor,
-    own: Tensor,
-    members: Tensor | None,
-    impl: str,
-) -> Tensor:
-    """``(sum s * V + pooled V) / (sum s + 1)``; see :class:`.region.Aggregate`."""
-    weights = similarity if members is None else similarity * members
-    return hard_aggregate(values, index, own, weights, impl=impl)
-
-
-def weighted_sum_over_count(
-    values: Tensor,
-    index: Tensor,
-    similarity: Tensor,
-    own: Tensor,
-    members: Tensor | None,
-    impl: str,
-) -> Tensor:
-    """``(sum s * V + pooled V) / (members + 1)``, of the first released weights."""
-    values = values * similarity.unsqueeze(-1)
-    return hard_aggregate(values, index, own, members, impl=impl)
-
-
-DIVISORS = {"similarity": weighted_mean, "members": weighted_sum_over_count}
+DIVISORS = {"similarity": "weighted_mean", "members": "weighted_sum"}
 
 
 @MODELS.register_module()
@@ -65,7 +35,7 @@ class ContextCluster(RegionBackbone):
             of ``tiny``, meant for ``fold_grids=1``), ``small``, ``medium``,
             ``base_dim64``, ``base_dim96``, or a dict with the keys of a row of
             ``arch_settings``.
-        proposal_grids: Centres per stage, region and head, as rows and columns: an int
+        cluster_grids: Centers per stage, region and head, as rows and columns: an int
             for squares in all stages, or one int or pair per stage. They are no weights
             and may change after training, as may ``fold_grids``.
         fold_grids: Regions per stage, in the same forms.
@@ -80,9 +50,8 @@ class ContextCluster(RegionBackbone):
         drop_path_rate: Stochastic-depth rate of the last block.
         layer_scale_init: Initial scale of both branches of a block (LayerScale).
         with_cp: Whether to trade time for memory by activation checkpointing.
-        impl: Implementation of the clustering, one of
-            ``cluenet_mm.ops.IMPLEMENTATIONS``.
-        init_cfg: Initialisation config; ``None`` initialises as the release does.
+        init_cfg: Initialization config; ``None`` initializes as the release does.
+        proposal_grids: Old name of ``cluster_grids``.
 
     Raises:
         ValueError: If an option is unknown or out of range.
@@ -155,8 +124,8 @@ class ContextCluster(RegionBackbone):
     def __init__(
         self,
         arch: str | dict = "tiny",
-        proposal_grids: int | Sequence[int | tuple[int, int]] = 2,
-        fold_grids: int | Sequence[int | tuple[int, int]] = (8, 4, 2, 1),
+        cluster_grids: Grids = 2,
+        fold_grids: Grids = (8, 4, 2, 1),
         divisor: str = "similarity",
         in_channels: int = 3,
         out_indices: int | Sequence[int] = -1,
@@ -165,24 +134,25 @@ class ContextCluster(RegionBackbone):
         drop_path_rate: float = 0.0,
         layer_scale_init: float = 1e-5,
         with_cp: bool = False,
-        impl: str = "auto",
         init_cfg: dict | list[dict] | None = None,
+        proposal_grids: Grids | None = None,
     ) -> None:
         if divisor not in DIVISORS:
             raise ValueError(f"divisor must be one of {(*DIVISORS,)}, not {divisor!r}")
-        row = resolve_arch(arch, self.arch_settings)
-        dims, num_stages = row["embed_dims"], len(row["depths"])
-        super().__init__(num_stages, out_indices, frozen_stages, with_cp, init_cfg)
-        self.divisor = divisor
-        self.build_regions(
-            row,
-            per_stage(proposal_grids, num_stages, "proposal_grids"),
-            per_stage(fold_grids, num_stages, "fold_grids"),
+        super().__init__(
+            resolve_arch(arch, self.arch_settings),
             DIVISORS[divisor],
-            [PointReducer(dims[i], dims[i + 1]) for i in range(self.num_stages - 1)],
-            in_channels,
-            drop_rate,
-            drop_path_rate,
-            layer_scale_init,
-            impl,
+            lambda channels, out_channels, _: PointReducer(channels, out_channels),
+            cluster_grids=cluster_grids,
+            proposal_grids=proposal_grids,
+            fold_grids=fold_grids,
+            in_channels=in_channels,
+            drop_rate=drop_rate,
+            layer_scale_init=layer_scale_init,
+            out_indices=out_indices,
+            frozen_stages=frozen_stages,
+            drop_path_rate=drop_path_rate,
+            with_cp=with_cp,
+            init_cfg=init_cfg,
         )
+        self.divisor = divisor

@@ -17,25 +17,10 @@ result beyond rounding:
 from collections.abc import Sequence
 from typing import ClassVar
 
-from torch import Tensor
-
 from ..layers import ClusterPool
-from ..ops import hard_aggregate
 from ..registry import MODELS
-from .base import per_stage, resolve_arch
+from .base import Grids, resolve_arch
 from .region import RegionBackbone
-
-
-def mean(
-    values: Tensor,
-    index: Tensor,
-    similarity: Tensor,
-    own: Tensor,
-    members: Tensor | None,
-    impl: str,
-) -> Tensor:
-    """``(sum V + pooled V) / (members + 1)``; see :class:`.region.Aggregate`."""
-    return hard_aggregate(values, index, own, members, impl=impl)
 
 
 @MODELS.register_module()
@@ -45,7 +30,7 @@ class FEC(RegionBackbone):
     Args:
         arch: Variant: ``mini_cifar`` (for 32 px), ``small``, ``base``, ``large``, or a
             dict with the keys of a row of ``arch_settings``.
-        proposal_grids: Centres per stage, region and head, as rows and columns: an int
+        cluster_grids: Centers per stage, region and head, as rows and columns: an int
             for squares in all stages, or one int or pair per stage. They are no weights
             and may change after training, as may ``fold_grids``. The paper takes the
             default for classification, 7 for detection and 10, 10, 5, 5 for
@@ -59,9 +44,8 @@ class FEC(RegionBackbone):
         drop_path_rate: Stochastic-depth rate of the last block.
         layer_scale_init: Initial scale of both branches of a block (LayerScale).
         with_cp: Whether to trade time for memory by activation checkpointing.
-        impl: Implementation of the clustering, one of
-            ``cluenet_mm.ops.IMPLEMENTATIONS``.
-        init_cfg: Initialisation config; ``None`` initialises as the release does.
+        init_cfg: Initialization config; ``None`` initializes as the release does.
+        proposal_grids: Old name of ``cluster_grids``.
 
     Raises:
         ValueError: If an option is unknown or out of range.
@@ -110,8 +94,8 @@ class FEC(RegionBackbone):
     def __init__(
         self,
         arch: str | dict = "small",
-        proposal_grids: int | Sequence[int | tuple[int, int]] = (4, 4, 2, 2),
-        fold_grids: int | Sequence[int | tuple[int, int]] = 1,
+        cluster_grids: Grids = (4, 4, 2, 2),
+        fold_grids: Grids = 1,
         in_channels: int = 3,
         out_indices: int | Sequence[int] = -1,
         frozen_stages: int = -1,
@@ -119,25 +103,22 @@ class FEC(RegionBackbone):
         drop_path_rate: float = 0.0,
         layer_scale_init: float = 1e-5,
         with_cp: bool = False,
-        impl: str = "auto",
         init_cfg: dict | list[dict] | None = None,
+        proposal_grids: Grids | None = None,
     ) -> None:
-        row = resolve_arch(arch, self.arch_settings)
-        dims, num_stages = row["embed_dims"], len(row["depths"])
-        folds = per_stage(fold_grids, num_stages, "fold_grids")
-        super().__init__(num_stages, out_indices, frozen_stages, with_cp, init_cfg)
-        self.build_regions(
-            row,
-            per_stage(proposal_grids, num_stages, "proposal_grids"),
-            folds,
-            mean,
-            [
-                ClusterPool(dims[i], dims[i + 1], folds[i + 1], impl)
-                for i in range(self.num_stages - 1)
-            ],
-            in_channels,
-            drop_rate,
-            drop_path_rate,
-            layer_scale_init,
-            impl,
+        super().__init__(
+            resolve_arch(arch, self.arch_settings),
+            "mean",
+            ClusterPool,
+            cluster_grids=cluster_grids,
+            proposal_grids=proposal_grids,
+            fold_grids=fold_grids,
+            in_channels=in_channels,
+            drop_rate=drop_rate,
+            layer_scale_init=layer_scale_init,
+            out_indices=out_indices,
+            frozen_stages=frozen_stages,
+            drop_path_rate=drop_path_rate,
+            with_cp=with_cp,
+            init_cfg=init_cfg,
         )

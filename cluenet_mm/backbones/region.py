@@ -1,11 +1,10 @@
 """Clustering inside regions: what Context Cluster and FEC have in common.
 
-The two differ in how a centre adds up its members (:class:`Aggregate`) and in the
-reducer between stages.
+The two differ in how a center adds up its members (a word) and in the reducer between
+stages.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
@@ -17,54 +16,36 @@ from ..layers import (
     PointwiseConv,
     ScaledAssignment,
 )
-from ..ops import Folds, dispatch_project, grid_centers, split_heads, unit
-from .base import ClusterBackbone, drop_path_rates
+from ..ops import (
+    Folds,
+    dispatch_project,
+    grid_centers,
+    hard_aggregate,
+    split_heads,
+    unit,
+)
+from .base import ClusterBackbone, Grids, per_stage, renamed_grids
 from .block import ClusterBlock
-
-
-class Aggregate(Protocol):
-    """How a centre adds up its members."""
-
-    def __call__(
-        self,
-        values: Tensor,
-        index: Tensor,
-        similarity: Tensor,
-        own: Tensor,
-        members: Tensor | None,
-        impl: str,
-    ) -> Tensor:
-        """Aggregate inside regions.
-
-        Args:
-            values: ``(B * regions, G, N, D)``.
-            index: ``(B * regions, G, N)`` int64, the centre of each point.
-            similarity: ``(B * regions, G, N)``, that of each point and its centre.
-            own: ``(B * regions, G, M, D)``, pooled values of the centres.
-            members: ``(B * regions, 1, N)``, zero for padding, or ``None``.
-            impl: Implementation of the sums.
-
-        Returns:
-            ``(B * regions, G, M, D)``.
-        """
 
 
 class RegionMixer(nn.Module):
     """Cluster the points of every region, aggregate, dispatch.
 
-    Centres are the means of a grid of cells of the region. A point joins the centre of
+    Centers are the means of a grid of cells of the region. A point joins the center of
     the largest ``s = sigmoid(beta + alpha * cos)`` and takes ``s`` times the aggregate
-    of that centre. Maps that do not divide into regions are padded; the padding is no
-    member of any centre.
+    of that center. Maps that do not divide into regions are padded; the padding is no
+    member of any center.
 
     Args:
         channels: Channels ``C`` of the map.
         num_heads: Number of heads ``G``.
         head_dims: Width ``D`` of a head.
-        proposal_grid: Rows and columns of centres in a region; ``M`` is their product.
+        cluster_grid: Rows and columns of centers in a region; ``M`` is their product.
         fold_grid: Rows and columns of regions.
-        aggregate: How a centre adds up its members.
-        impl: Implementation of assignment, aggregation and dispatching.
+        aggregate: How a center adds up the values ``V`` of its members and its own
+            pooled value ``P``: ``"weighted_mean"``, ``(sum s V + P) / (sum s + 1)``;
+            ``"weighted_sum"``, ``(sum s V + P) / (members + 1)``; or ``"mean"``,
+            ``(sum V + P) / (members + 1)``.
     """
 
     def __init__(
@@ -72,21 +53,19 @@ class RegionMixer(nn.Module):
         channels: int,
         num_heads: int,
         head_dims: int,
-        proposal_grid: tuple[int, int],
+        cluster_grid: tuple[int, int],
         fold_grid: tuple[int, int],
-        aggregate: Aggregate,
-        impl: str,
+        aggregate: str,
     ) -> None:
         super().__init__()
         inner = num_heads * head_dims
         self.num_heads = num_heads
-        self.proposal_grid = proposal_grid
+        self.cluster_grid = cluster_grid
         self.fold_grid = fold_grid
         self.aggregate = aggregate
-        self.impl = impl
         self.feature = PointwiseConv(channels, inner)
         self.value = PointwiseConv(channels, inner)
-        self.assignment = ScaledAssignment(impl=impl)
+        self.assignment = ScaledAssignment()
         self.proj = PointwiseConv(inner, channels)
 
     def forward(self, x: Tensor, state: None = None) -> tuple[Tensor, None]:
@@ -96,79 +75,100 @@ class RegionMixer(nn.Module):
         features = folds.fold(self.feature(x))  # (B * regions, h, w, G * D)
         values = folds.fold(self.value(x))
         centers, own = (
-            split_heads(grid_centers(y, self.proposal_grid, folds.valid), heads)
+            split_heads(grid_centers(y, self.cluster_grid, folds.valid), heads)
             for y in (features, values)
         )  # (B * regions, G, M, D)
         features, values = split_heads(features, heads), split_heads(values, heads)
 
         index, similarity = self.assignment(unit(features), centers)
-        index = folds.without_repeats(index, self.proposal_grid)
-        centers = self.aggregate(
-            values, index, similarity, own, folds.members(index.size(0)), self.impl
-        )
+        index = folds.without_repeats(index, self.cluster_grid)
+        weights = folds.point_mask(index.size(0))  # (B * regions, 1, N)
+        if self.aggregate == "weighted_mean":
+            weights = similarity if weights is None else similarity * weights
+        elif self.aggregate == "weighted_sum":
+            values = values * similarity.unsqueeze(-1)
+        centers = hard_aggregate(values, index, own, weights)
         out = dispatch_project(
-            centers, index, similarity, self.proj, self.proj.bias, impl=self.impl
+            centers, index, similarity, self.proj, self.proj.bias
         )  # (B * regions, N, C)
         return folds.unfold(out.unflatten(1, folds.region)), state
 
 
 class RegionBackbone(ClusterBackbone):
-    """Pyramid that clusters by :class:`RegionMixer`."""
+    """Pyramid that clusters by :class:`RegionMixer`.
 
-    def build_regions(
+    Args:
+        row: A row of ``arch_settings``.
+        aggregate: How a center adds up its members, see :class:`RegionMixer`.
+        reducer: Makes a reducer of the channels in front and behind it and the regions
+            of the stage behind it.
+        cluster_grids: Centers per stage, region and head.
+        proposal_grids: Old name of ``cluster_grids``.
+        fold_grids: Regions per stage.
+        in_channels: Channels of the image.
+        drop_rate: Dropout probability in the MLPs.
+        layer_scale_init: Initial scale of the branches.
+        out_indices: See :class:`.base.ClusterBackbone`, as for the rest.
+        frozen_stages: Stages to freeze.
+        drop_path_rate: Stochastic-depth rate of the last block.
+        with_cp: Whether blocks recompute their activations.
+        init_cfg: Initialization config.
+    """
+
+    def __init__(
         self,
         row: dict,
-        proposal_grids: Sequence[tuple[int, int]],
-        fold_grids: Sequence[tuple[int, int]],
-        aggregate: Aggregate,
-        reducers: Sequence[nn.Module],
+        aggregate: str,
+        reducer: Callable[[int, int, tuple[int, int]], nn.Module],
+        *,
+        cluster_grids: Grids,
+        proposal_grids: Grids | None,
+        fold_grids: Grids,
         in_channels: int,
         drop_rate: float,
-        drop_path_rate: float,
         layer_scale_init: float,
-        impl: str,
+        out_indices: int | Sequence[int],
+        frozen_stages: int,
+        drop_path_rate: float,
+        with_cp: bool,
+        init_cfg: dict | list[dict] | None,
     ) -> None:
-        """Build all parts.
-
-        Args:
-            row: A row of ``arch_settings``.
-            proposal_grids: Centres per stage, region and head.
-            fold_grids: Regions per stage.
-            aggregate: How a centre adds up its members.
-            reducers: ``num_stages - 1`` modules, each in front of a stage.
-            in_channels: Channels of the image.
-            drop_rate: Dropout probability in the MLPs.
-            drop_path_rate: Stochastic-depth rate of the last block.
-            layer_scale_init: Initial scale of the branches.
-            impl: Implementation of the clustering.
-        """
-        dims, depths = row["embed_dims"], row["depths"]
-        rates = drop_path_rates(drop_path_rate, depths)
-
-        def block(stage: int, depth: int) -> ClusterBlock:
-            channels = dims[stage]
-            mixer = RegionMixer(
-                channels,
-                row["num_heads"][stage],
-                row["head_dims"],
-                proposal_grids[stage],
-                fold_grids[stage],
-                aggregate,
-                impl,
-            )
-            mlp = MLP(channels, row["mlp_ratios"][stage] * channels, drop_rate)
-            return ClusterBlock(
-                mixer, mlp, MapNorm, channels, rates[stage][depth], layer_scale_init
-            )
-
-        self.build(
-            embed=PointEmbedding(in_channels, dims[0], row["patch"]),
-            reducers=reducers,
-            stages=[
-                [block(i, j) for j in range(depths[i])] for i in range(self.num_stages)
-            ],
-            norms=[MapNorm(dims[i]) for i in self.out_indices],
+        dims, num_stages = row["embed_dims"], len(row["depths"])
+        cluster_grids = renamed_grids(cluster_grids, proposal_grids)
+        cluster_grids = per_stage(cluster_grids, num_stages, "cluster_grids")
+        fold_grids = per_stage(fold_grids, num_stages, "fold_grids")
+        super().__init__(
+            row,
+            PointEmbedding(in_channels, dims[0], row["patch"]),
+            MapNorm,
+            out_indices=out_indices,
+            frozen_stages=frozen_stages,
+            drop_path_rate=drop_path_rate,
+            with_cp=with_cp,
+            init_cfg=init_cfg,
         )
+        for i in range(self.num_stages):
+            channels = dims[i]
+            blocks = [
+                ClusterBlock(
+                    RegionMixer(
+                        channels,
+                        row["num_heads"][i],
+                        row["head_dims"],
+                        cluster_grids[i],
+                        fold_grids[i],
+                        aggregate,
+                    ),
+                    MLP(channels, row["mlp_ratios"][i] * channels, drop_rate),
+                    MapNorm,
+                    channels,
+                    rate,
+                    layer_scale_init,
+                )
+                for rate in self.drop_path_rates[i]
+            ]
+            pool = reducer(dims[i - 1], channels, fold_grids[i]) if i else None
+            self.add_stage(blocks, pool)
 
     @staticmethod
     def init_layer(module: nn.Module) -> None:

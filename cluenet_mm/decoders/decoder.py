@@ -79,7 +79,6 @@ class ClusterDecoder(BaseModule):
         drop_rate: Dropout probability in the layers.
         with_box: Whether there is a box head.
         with_mask: Whether there is a mask head.
-        impl: Implementation of the clustering.
         init_cfg: Initialisation config of MMEngine.
 
     Raises:
@@ -101,7 +100,6 @@ class ClusterDecoder(BaseModule):
         drop_rate: float = 0.0,
         with_box: bool = True,
         with_mask: bool = True,
-        impl: str = "auto",
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -137,7 +135,7 @@ class ClusterDecoder(BaseModule):
             self.learned_position = nn.Parameter(torch.randn(num_learned, embed_dims))
         self.layers = nn.ModuleList(
             ClusterDecoderLayer(
-                embed_dims, num_heads, num_iterations, hidden_dims, drop_rate, impl
+                embed_dims, num_heads, num_iterations, hidden_dims, drop_rate
             )
             for _ in range(num_layers)
         )
@@ -212,10 +210,10 @@ class ClusterDecoder(BaseModule):
         tokens = []
         for x, pad, level in zip(levels, padding, self.levels, strict=True):
             place = (self.encoding(pad) + level[:, None, None]).to(x.dtype)
-            members = None if sizes is None else (~pad).flatten(1).unsqueeze(1).float()
+            mask = None if sizes is None else (~pad).flatten(1).unsqueeze(1).float()
             # (B, E, h, w) -> (B, N, E)
             flat = [y.flatten(2).transpose(1, 2) for y in (x, place)]
-            tokens.append((*flat, members))
+            tokens.append((*flat, mask))
         for i, layer in enumerate(self.layers):
             centers = layer(centers, position, *tokens[-1 - i % len(tokens)])
             found.append(self._predict(centers, cells, pixels))

@@ -17,7 +17,6 @@ class ClusterDecoderLayer(nn.Module):
         num_iterations: Iterations of the recurrent clustering.
         hidden_dims: Channels between the two Linear layers of the FFN.
         drop_rate: Dropout probability.
-        impl: Implementation of the clustering.
     """
 
     def __init__(
@@ -27,15 +26,12 @@ class ClusterDecoderLayer(nn.Module):
         num_iterations: int,
         hidden_dims: int,
         drop_rate: float,
-        impl: str,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.key = nn.Linear(embed_dims, embed_dims)
         self.value = nn.Linear(embed_dims, embed_dims)
-        self.clustering = RecurrentClustering(
-            embed_dims, num_heads, num_iterations, impl
-        )
+        self.clustering = RecurrentClustering(embed_dims, num_heads, num_iterations)
         self.proj = nn.Linear(embed_dims, embed_dims)
         self.norm1 = nn.LayerNorm(embed_dims)
         self.attention = nn.MultiheadAttention(
@@ -57,7 +53,7 @@ class ClusterDecoderLayer(nn.Module):
         position: Tensor,
         points: Tensor,
         point_position: Tensor,
-        members: Tensor | None,
+        point_mask: Tensor | None,
     ) -> Tensor:
         """Update the centres.
 
@@ -66,14 +62,14 @@ class ClusterDecoderLayer(nn.Module):
             position: ``(B, L, E)`` of the centres.
             points: ``(B, N, E)`` of one level.
             point_position: ``(B, N, E)``.
-            members: ``(B, 1, N)``, zero for padding, or ``None``.
+            point_mask: ``(B, 1, N)``, zero for padding, or ``None``.
 
         Returns:
             ``(B, L, E)``.
         """
         keys = split_heads(self.key(points + point_position), self.num_heads)
         values = split_heads(self.value(points), self.num_heads)
-        means = self.clustering(centers, keys, values, members, position)
+        means = self.clustering(centers, keys, values, point_mask, position)
         centers = self.norm1(centers + self.drop(self.proj(means)))
         queries = centers + position
         seen, _ = self.attention(queries, queries, centers, need_weights=False)

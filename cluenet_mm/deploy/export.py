@@ -201,9 +201,6 @@ def _write(
         axes["image"] = {0: "N", 2: "H", 3: "W"}
         for name in names:
             axes[name] |= graph.open_axes(name)
-    for module in graph.modules():
-        if isinstance(getattr(module, "impl", None), str):
-            module.impl = "auto"  # which knows what suits a graph
     with project_symbolics(), warnings.catch_warnings():
         # Of every size that decides a branch; the comparison with PyTorch follows.
         warnings.simplefilter("ignore")

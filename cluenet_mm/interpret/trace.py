@@ -26,10 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones.base import ClusterBackbone
-from ..backbones.cluenet import ClusterAttention
-from ..backbones.clusterformer import RecurrentMixer
-from ..backbones.region import RegionMixer
-from ..layers import ClusterPool, HardAssignment, SoftAssignment
+from ..layers import HardAssignment, SoftAssignment
 from ..ops import Folds
 
 GRIDS = ("map", "points", "pixels", "image")
@@ -378,7 +375,7 @@ class _Recorder:
             found = []
             for block in stage:
                 mixer = block.mixer
-                reuses = getattr(mixer, "assignment", None) is None
+                reuses = _assignment(mixer) is None
                 found.append(found[-1] if reuses else self._clustering(mixer, i))
             blocks.append(tuple(found))
         self.traces.append(
@@ -392,7 +389,9 @@ class _Recorder:
                 sizes=tuple(self._sizes),
                 blocks=tuple(blocks),
                 pools=tuple(pools),
-                clustered=tuple(_assigns(r) for r in self.backbone.reducers),
+                clustered=tuple(
+                    _assignment(r) is not None for r in self.backbone.reducers
+                ),
             )
         )
         self._shape = None
@@ -401,64 +400,22 @@ class _Recorder:
     def _clustering(self, mixer: nn.Module, stage: int) -> Clustering:
         """Assignment of a block, on the whole map."""
         centers, index, similarity = self._seen[mixer.assignment]
-        size = self._sizes[stage]
-        if isinstance(mixer, ClusterAttention):
-            index, similarity = (x.unflatten(2, size) for x in (index, similarity))
-            return Clustering(index, similarity, centers, (1, 1))
-        folds = Folds.of(size, mixer.fold_grid, index.device)
-        index = folds.without_repeats(index, _center_grid(mixer))
-        regions, clusters = _number_of_regions(folds), centers.size(2)
-        region = torch.arange(regions, device=index.device)
-        region = region.repeat(len(index) // regions)
+        folds = Folds.of(self._sizes[stage], mixer.fold_grid, index.device)
+        index = folds.without_repeats(index, mixer.cluster_grid)
+        index = index + centers.size(2) * folds.number(index)
         # (B * regions, G, M, D) -> (B, regions, G, M, D) -> (B, G, regions * M, D)
+        regions = folds.grid[0] * folds.grid[1]
         centers = centers.unflatten(0, (-1, regions)).transpose(1, 2).flatten(2, 3)
-        index = index + clusters * region[:, None, None]
         return Clustering(
-            _whole_map(index, folds), _whole_map(similarity, folds), centers, folds.grid
+            folds.whole_map(index), folds.whole_map(similarity), centers, folds.grid
         )
 
     def _pool(self, reducer: nn.Module, stage: int) -> Tensor:
         """Cell of the next map for each point of a stage's map."""
-        size, (rows, columns) = self._sizes[stage], self._sizes[stage + 1]
-        if not _assigns(reducer):
-            window = Window(
-                reducer.kernel_size[0], reducer.stride[0], reducer.padding[0]
-            )
-            row, column = (
-                window.points(points, count)[0]
-                for points, count in zip(size, (rows, columns), strict=True)
-            )
-            cells = row[:, None] * columns + column
-            return cells.to(self._device).expand(self._shape[0], -1, -1)
-        _, index, _ = self._seen[reducer.assignment]
-        if not isinstance(reducer, ClusterPool):
-            return index[:, 0].unflatten(1, size)
-        folds = Folds.of(size, reducer.fold_grid, index.device, multiple=2)
-        height, width = folds.halved().region
-        index = folds.without_repeats(index, (height, width))
-        regions = torch.arange(_number_of_regions(folds), device=index.device)
-        regions = regions.repeat(len(index) // len(regions))[:, None, None]
-        row = regions // folds.grid[1] * height + index // width
-        column = regions % folds.grid[1] * width + index % width
-        return _whole_map(row * columns + column, folds)[:, 0]
+        _, index, _ = self._seen.get(_assignment(reducer), (None, None, None))
+        cells = reducer.cells(self._sizes[stage], index)
+        return cells.to(self._device).expand(self._shape[0], -1, -1)
 
 
-def _assigns(module: nn.Module) -> bool:
-    return isinstance(getattr(module, "assignment", None), HardAssignment)
-
-
-def _center_grid(mixer: RegionMixer | RecurrentMixer) -> tuple[int, int]:
-    if isinstance(mixer, RegionMixer):
-        return mixer.proposal_grid
-    return mixer.cluster_grid
-
-
-def _number_of_regions(folds: Folds) -> int:
-    return folds.grid[0] * folds.grid[1]
-
-
-def _whole_map(x: Tensor, folds: Folds) -> Tensor:
-    """Put regions ``(B * regions, G, N)`` together: ``(B, G, h, w)``."""
-    return folds.unfold(x.unflatten(2, folds.region).permute(0, 2, 3, 1)).permute(
-        0, 3, 1, 2
-    )
+def _assignment(module: nn.Module) -> nn.Module | None:
+    return getattr(module, "assignment", None)

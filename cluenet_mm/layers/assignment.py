@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..ops import IMPLEMENTATIONS, Assignment, assign, nearest
+from ..ops import Assignment, assign, nearest
 
 
 class HardAssignment(nn.Module):
@@ -16,15 +16,11 @@ class HardAssignment(nn.Module):
     Args:
         with_similarity: Whether the winner's cosine is wanted; where it is not, the
             assignment passes no gradient and ``similarity`` is ``None``.
-        impl: Implementation, one of ``cluenet_mm.ops.IMPLEMENTATIONS``.
     """
 
-    def __init__(self, with_similarity: bool = True, impl: str = "auto") -> None:
+    def __init__(self, with_similarity: bool = True) -> None:
         super().__init__()
-        if impl not in IMPLEMENTATIONS:
-            raise ValueError(f"impl must be one of {IMPLEMENTATIONS}, not {impl!r}")
         self.with_similarity = with_similarity
-        self.impl = impl
 
     def forward(self, points: Tensor, centers: Tensor) -> Assignment:
         """Assign points ``(B, G, N, D)`` to centres ``(B, G, M, D)``.
@@ -32,12 +28,12 @@ class HardAssignment(nn.Module):
         Where the similarity is wanted, the points must have unit length.
         """
         if not self.with_similarity:
-            return Assignment(nearest(points, centers, impl=self.impl), None)
-        return assign(points, centers, unit_points=True, impl=self.impl)
+            return Assignment(nearest(points, centers), None)
+        return assign(points, centers, unit_points=True)
 
     def extra_repr(self) -> str:
         """Options shown by ``print(model)``."""
-        return f"with_similarity={self.with_similarity}, impl={self.impl!r}"
+        return f"with_similarity={self.with_similarity}"
 
 
 class ScaledAssignment(HardAssignment):
@@ -45,13 +41,10 @@ class ScaledAssignment(HardAssignment):
 
     The arg-max is taken of ``alpha * cos``: the sigmoid is monotone, but saturates. So
     with a negative ``alpha`` the *least* similar centre wins, as in the releases.
-
-    Args:
-        impl: Implementation, one of ``cluenet_mm.ops.IMPLEMENTATIONS``.
     """
 
-    def __init__(self, impl: str = "auto") -> None:
-        super().__init__(impl=impl)
+    def __init__(self) -> None:
+        super().__init__()
         self.sim_alpha = nn.Parameter(torch.ones(1))
         self.sim_beta = nn.Parameter(torch.zeros(1))
 

@@ -1,5 +1,6 @@
 """Reducers between stages: half as many rows and columns, more channels."""
 
+import torch
 from torch import Tensor, nn
 
 from ..ops import Folds, grid_centers, hard_aggregate
@@ -19,6 +20,19 @@ class PointReducer(SpatialConv):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 3, stride=2, padding=1)
 
+    def cells(self, size: tuple[int, int], index: None = None) -> Tensor:
+        """Point of the output that each point joins, by place: half its row and column.
+
+        Args:
+            size: Rows and columns of the input.
+            index: Nothing is assigned.
+
+        Returns:
+            ``(1, H, W)`` int64, counted row by row.
+        """
+        rows, columns = (torch.arange(side) // 2 for side in size)
+        return (rows[:, None] * ((size[1] + 1) // 2) + columns).unsqueeze(0)
+
 
 class ClusterPool(nn.Module):
     """Cluster pooling of FEC, stride 2.
@@ -35,7 +49,6 @@ class ClusterPool(nn.Module):
         in_channels: Channels ``C`` of the input.
         out_channels: Channels ``C'`` of the output.
         fold_grid: Rows and columns of regions, those of the stage behind.
-        impl: Implementation of the assignment.
     """
 
     def __init__(
@@ -43,13 +56,12 @@ class ClusterPool(nn.Module):
         in_channels: int,
         out_channels: int,
         fold_grid: tuple[int, int] = (1, 1),
-        impl: str = "auto",
     ) -> None:
         super().__init__()
         self.fold_grid = fold_grid
         self.feature = PointwiseConv(in_channels, out_channels).requires_grad_(False)
         self.value = PointwiseConv(in_channels, out_channels)
-        self.assignment = HardAssignment(with_similarity=False, impl=impl)
+        self.assignment = HardAssignment(with_similarity=False)
         self.norm = MapNorm(out_channels)
         self.skip = SpatialConv(in_channels, out_channels, 3, stride=2, padding=1)
 
@@ -66,11 +78,27 @@ class ClusterPool(nn.Module):
         index, _ = self.assignment(features.flatten(1, 2).unsqueeze(1), centers)
         index = folds.without_repeats(index, pooled.region)
         values = values.flatten(1, 2).unsqueeze(1)
-        weights = folds.members(index.size(0))
-        impl = self.assignment.impl
-        out = hard_aggregate(values, index, own, weights, impl=impl)
+        out = hard_aggregate(values, index, own, folds.point_mask(index.size(0)))
         out = pooled.unfold(out.squeeze(1).unflatten(1, pooled.region))
         return self.norm(out) + self.skip(x)
+
+    def cells(self, size: tuple[int, int], index: Tensor) -> Tensor:
+        """Point of the output that each point joined.
+
+        Args:
+            size: Rows and columns of the input.
+            index: ``(B * regions, 1, N)``, what ``assignment`` returned.
+
+        Returns:
+            ``(B, H, W)`` int64, counted row by row.
+        """
+        folds = Folds.of(size, self.fold_grid, index.device, multiple=2)
+        height, width = folds.halved().region
+        index = folds.without_repeats(index, (height, width))
+        region = folds.number(index)
+        row = region // folds.grid[1] * height + index // width
+        column = region % folds.grid[1] * width + index % width
+        return folds.whole_map(row * ((size[1] + 1) // 2) + column)[:, 0]
 
 
 class ImprovedClusterPool(nn.Module):
@@ -86,7 +114,6 @@ class ImprovedClusterPool(nn.Module):
         in_channels: Channels ``C`` of the input.
         out_channels: Channels ``C'`` of the output.
         out_norm: Whether the clustered branch ends with a LayerNorm.
-        impl: Implementation of the assignment.
     """
 
     def __init__(
@@ -94,11 +121,10 @@ class ImprovedClusterPool(nn.Module):
         in_channels: int,
         out_channels: int,
         out_norm: bool = False,
-        impl: str = "auto",
     ) -> None:
         super().__init__()
         self.feature = PointwiseConv(in_channels, in_channels)
-        self.assignment = HardAssignment(with_similarity=False, impl=impl)
+        self.assignment = HardAssignment(with_similarity=False)
         self.norm1 = nn.LayerNorm(in_channels)
         self.value = nn.Sequential(
             PointwiseConv(in_channels, in_channels),
@@ -116,7 +142,10 @@ class ImprovedClusterPool(nn.Module):
         centers = grid_centers(points, grid).unsqueeze(1)  # (B, 1, M, C)
         points = points.flatten(1, 2).unsqueeze(1)  # (B, 1, N, C)
         index, _ = self.assignment(points, centers)
-        impl = self.assignment.impl
-        out = hard_aggregate(points, index, centers, impl=impl)  # (B, 1, M, C)
+        out = hard_aggregate(points, index, centers)  # (B, 1, M, C)
         out = out.squeeze(1).unflatten(1, tuple(grid))
         return self.norm2(self.value(self.norm1(out))) + skip
+
+    def cells(self, size: tuple[int, int], index: Tensor) -> Tensor:
+        """Point of the output that each point joined; see :class:`ClusterPool`."""
+        return index[:, 0].unflatten(1, size)

@@ -3,7 +3,6 @@
 from torch import Tensor, nn
 
 from ..ops import (
-    IMPLEMENTATIONS,
     Assignment,
     em_step,
     merge_heads,
@@ -19,21 +18,17 @@ class SoftAssignment(nn.Module):
 
     Args:
         scale: Factor of the dot products, the inverse of a temperature.
-        impl: Implementation, one of ``cluenet_mm.ops.IMPLEMENTATIONS``.
     """
 
-    def __init__(self, scale: float, impl: str = "auto") -> None:
+    def __init__(self, scale: float) -> None:
         super().__init__()
-        if impl not in IMPLEMENTATIONS:
-            raise ValueError(f"impl must be one of {IMPLEMENTATIONS}, not {impl!r}")
         self.scale = scale
-        self.impl = impl
 
     def forward(
-        self, queries: Tensor, keys: Tensor, values: Tensor, members: Tensor | None
+        self, queries: Tensor, keys: Tensor, values: Tensor, point_mask: Tensor | None
     ) -> Tensor:
         """New centres ``(B, G, L, D)``; see :func:`~cluenet_mm.ops.em_step`."""
-        return em_step(queries, keys, values, self.scale, members, impl=self.impl)
+        return em_step(queries, keys, values, self.scale, point_mask)
 
     def winner(self, queries: Tensor, keys: Tensor) -> Assignment:
         """Centre with the largest share of each point, and the share."""
@@ -41,7 +36,7 @@ class SoftAssignment(nn.Module):
 
     def extra_repr(self) -> str:
         """Options shown by ``print(model)``."""
-        return f"scale={self.scale:.4g}, impl={self.impl!r}"
+        return f"scale={self.scale:.4g}"
 
 
 class RecurrentClustering(nn.Module):
@@ -55,15 +50,12 @@ class RecurrentClustering(nn.Module):
         channels: Channels ``C`` of the centres, ``G * D``.
         num_heads: Number of heads ``G``.
         num_iterations: Steps; they cost no parameters.
-        impl: Implementation of a step.
 
     Raises:
         ValueError: If there is no iteration, or the heads do not divide the channels.
     """
 
-    def __init__(
-        self, channels: int, num_heads: int, num_iterations: int, impl: str
-    ) -> None:
+    def __init__(self, channels: int, num_heads: int, num_iterations: int) -> None:
         super().__init__()
         if num_iterations < 1:
             raise ValueError(f"num_iterations must be positive, not {num_iterations}")
@@ -72,14 +64,14 @@ class RecurrentClustering(nn.Module):
         self.num_heads = num_heads
         self.num_iterations = num_iterations
         self.query = nn.Linear(channels, channels)
-        self.assignment = SoftAssignment((channels // num_heads) ** -0.5, impl)
+        self.assignment = SoftAssignment((channels // num_heads) ** -0.5)
 
     def forward(
         self,
         centers: Tensor,
         keys: Tensor,
         values: Tensor,
-        members: Tensor | None = None,
+        point_mask: Tensor | None = None,
         position: Tensor | None = None,
     ) -> Tensor:
         """Cluster.
@@ -88,7 +80,7 @@ class RecurrentClustering(nn.Module):
             centers: ``(B, L, C)``, where to start.
             keys: ``(B, G, N, D)`` of the points.
             values: ``(B, G, N, D)`` of the points.
-            members: ``(B, 1, N)``, zero for points that take no part, or ``None``.
+            point_mask: ``(B, 1, N)``, zero for points that take no part, or ``None``.
             position: ``(B, L, C)`` added to the centres in front of the query, or
                 ``None``.
 
@@ -98,5 +90,5 @@ class RecurrentClustering(nn.Module):
         for _ in range(self.num_iterations):
             queries = self.query(centers if position is None else centers + position)
             queries = split_heads(queries, self.num_heads)
-            centers = merge_heads(self.assignment(queries, keys, values, members))
+            centers = merge_heads(self.assignment(queries, keys, values, point_mask))
         return centers

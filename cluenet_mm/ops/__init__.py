@@ -10,13 +10,16 @@ last dimension has to be contiguous, so heads may be strided views of a
 * :func:`em_step`, :func:`soft_assign`: steps of soft clustering.
 * :func:`dispatch`, :func:`dispatch_project`: centres back to points.
 * :func:`collect`: adding points up, the transpose of dispatching.
+* :func:`implementation`: which code computes all of this.
 * :class:`Folds`, :func:`grid_centers`, :func:`coordinates`: geometry of a map.
 """
 
 from .aggregate import hard_aggregate, soft_aggregate
-from .assign import IMPLEMENTATIONS, Assignment, assign, nearest, unit
+from .assign import Assignment, assign, nearest
 from .dispatch import collect, dispatch, dispatch_project
 from .heads import merge_heads, split_heads
+from .implementation import IMPLEMENTATIONS, implementation
+from .normalize import unit
 from .recurrent import em_step, soft_assign
 from .regions import Folds, coordinates, grid_centers
 
@@ -32,6 +35,7 @@ __all__ = [
     "em_step",
     "grid_centers",
     "hard_aggregate",
+    "implementation",
     "merge_heads",
     "nearest",
     "soft_aggregate",

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .assign.common import unit
 from .dispatch import collect, one_hot
+from .implementation import current_implementation
+from .normalize import unit
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -45,8 +46,6 @@ def hard_aggregate(
     index: Tensor,
     initial: Tensor,
     weights: Tensor | None = None,
-    *,
-    impl: str = "auto",
 ) -> Tensor:
     """Weighted mean of the members of each centre and the centre's own value.
 
@@ -58,7 +57,6 @@ def hard_aggregate(
         index: ``(B, G, N)`` int64 in ``[0, M)``.
         initial: ``(B, G, M, D)``, the centre's own value; its weight is one.
         weights: ``(B, G, N)``, non-negative; ``None`` counts every member once.
-        impl: ``"naive"`` multiplies by the table of members; anything else scatters.
 
     Returns:
         ``(B, G, M, D)`` in the dtype of ``initial``. Sums and their order are those of
@@ -69,7 +67,7 @@ def hard_aggregate(
     values = values.to(torch.promote_types(initial.dtype, torch.float32))
     shares = values.new_ones(1) if weights is None else weights.to(values.dtype)
     shares = shares.expand(index.shape)
-    if impl == "naive":
+    if current_implementation() == "naive":
         table = one_hot(index, num_centers, shares).transpose(-2, -1)  # (B, G, M, N)
         total, mass = table @ values, table.sum(dim=-1, keepdim=True)
     else:

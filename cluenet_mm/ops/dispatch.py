@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .heads import merge_heads
+from .implementation import current_implementation
 
 
 def dispatch(centers: Tensor, index: Tensor) -> Tensor:
@@ -56,8 +57,6 @@ def dispatch_project(
     weights: Tensor,
     project: Callable[[Tensor], Tensor],
     bias: Tensor,
-    *,
-    impl: str = "auto",
 ) -> Tensor:
     """Dispatch weighted centers, merge the heads, and project the points.
 
@@ -74,7 +73,6 @@ def dispatch_project(
         project: Linear layer on channels-last maps, ``(B, H, W, G * D)`` to
             ``(B, H, W, C)``. It is called once.
         bias: ``(C,)``, what ``project`` adds.
-        impl: ``"naive"`` computes the definition, anything else gathers.
 
     Returns:
         ``(B, N, C)``.
@@ -87,7 +85,7 @@ def dispatch_project(
         torch.Size([2, 90, 7])
     """
     _, heads, num_centers, _ = centers.shape
-    if impl == "naive":
+    if current_implementation() == "naive":
         table = one_hot(index, num_centers, weights.to(centers.dtype))  # (B, G, N, M)
         points = table @ centers
     elif torch.onnx.is_in_onnx_export() or index.size(2) <= heads * num_centers:

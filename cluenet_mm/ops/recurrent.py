@@ -5,8 +5,9 @@ The E-step shares every point out among the centres: softmax over the *centres* 
 points, weighted by its shares. Attention would take the softmax over the points; here
 centres compete for points.
 
-The table of shares has a cell per centre and point. ``naive`` keeps it for the backward
-pass; otherwise it is made tile by tile of points, and again in the backward pass.
+The table of shares has a cell per center and point. The definition keeps it for the
+backward pass; otherwise it is made tile by tile of points, and again in the backward
+pass.
 """
 
 from collections.abc import Iterator
@@ -16,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .assign import IMPLEMENTATIONS, Assignment
-from .assign.chunked import TILE_BYTES
+from .assign import Assignment
+from .assign.tiled import tile_bytes
+from .implementation import current_implementation
 
 # Mass, in points, below which a centre counts as empty; it bounds the gradient.
 MIN_MASS = 1e-6
@@ -28,10 +30,7 @@ def em_step(
     keys: Tensor,
     values: Tensor,
     scale: float,
-    members: Tensor | None = None,
-    *,
-    impl: str = "auto",
-    tile_bytes: int | None = None,
+    point_mask: Tensor | None = None,
 ) -> Tensor:
     """One E-step and one M-step.
 
@@ -44,42 +43,31 @@ def em_step(
         keys: ``(B, G, N, D)``, same dtype.
         values: ``(B, G, N, E)``.
         scale: Factor of the dot products, the inverse of a temperature.
-        members: ``(B, 1 or G, N)`` of zeros and ones; points with zero, such as
+        point_mask: ``(B, 1 or G, N)`` of zeros and ones; points with zero, such as
             padding, give no mass to any centre. No gradient.
-        impl: ``"naive"`` keeps the table of shares, as every graph for ONNX does;
-            anything else makes it in tiles.
-        tile_bytes: Upper bound of one tile; ``None`` takes the default of the device.
 
     Returns:
         The new centres ``(B, G, L, E)`` in the dtype of the queries, zero where a
         centre got no mass. Computed in fp32 at least: masses are sums over all points.
-
-    Raises:
-        ValueError: If ``impl`` is unknown.
     """
-    if impl not in IMPLEMENTATIONS:
-        raise ValueError(f"impl must be one of {IMPLEMENTATIONS}, not {impl!r}")
     dtype = torch.promote_types(queries.dtype, torch.float32)
     with _without_autocast(queries.device.type):
         inputs = (queries.to(dtype) * scale, keys.to(dtype), values.to(dtype))
-        if impl == "naive" or torch.onnx.is_in_onnx_export():
-            centers = _dense_step(*inputs, members)
+        if current_implementation() == "naive" or torch.onnx.is_in_onnx_export():
+            centers = _dense_step(*inputs, point_mask)
         else:
-            size = _tile_size(queries, keys, tile_bytes)
-            centers = _EMStep.apply(*inputs, members, size)[0]
+            size = _tile_size(queries, keys)
+            centers = _EMStep.apply(*inputs, point_mask, size)[0]
     return centers.to(queries.dtype)
 
 
-def soft_assign(
-    queries: Tensor, keys: Tensor, scale: float, tile_bytes: int | None = None
-) -> Assignment:
+def soft_assign(queries: Tensor, keys: Tensor, scale: float) -> Assignment:
     """The centre that has the largest share of each point, without gradient.
 
     Args:
         queries: As for :func:`em_step`.
         keys: As for :func:`em_step`.
         scale: As for :func:`em_step`.
-        tile_bytes: As for :func:`em_step`.
 
     Returns:
         Index ``(B, G, N)`` int64 and share ``(B, G, N)``, at least ``1 / L``. Ties go
@@ -87,7 +75,7 @@ def soft_assign(
     """
     dtype = torch.promote_types(queries.dtype, torch.float32)
     queries, keys = queries.detach().to(dtype) * scale, keys.detach().to(dtype)
-    size = _tile_size(queries, keys, tile_bytes)
+    size = _tile_size(queries, keys)
     with _without_autocast(queries.device.type):
         tiles = keys.split(size, dim=2)
         best = [_shares(queries, tile, None).max(dim=-1) for tile in tiles]
@@ -101,19 +89,17 @@ def _without_autocast(device: str) -> AbstractContextManager:
     return torch.autocast(device, enabled=False)
 
 
-def _shares(queries: Tensor, keys: Tensor, members: Tensor | None) -> Tensor:
+def _shares(queries: Tensor, keys: Tensor, point_mask: Tensor | None) -> Tensor:
     """Shares of the centres in every point: ``(B, G, N, L)``."""
     shares = (keys @ queries.transpose(-2, -1)).softmax(dim=-1)
-    return shares if members is None else shares * members.unsqueeze(-1)
+    return shares if point_mask is None else shares * point_mask.unsqueeze(-1)
 
 
-def _tile_size(queries: Tensor, keys: Tensor, tile_bytes: int | None) -> int:
+def _tile_size(queries: Tensor, keys: Tensor) -> int:
     """Points per tile."""
-    if tile_bytes is None:
-        tile_bytes = TILE_BYTES.get(queries.device.type, TILE_BYTES["cuda"])
     cells = max(queries[..., 0].numel(), 1)  # B * G * L
     row = cells * max(queries.element_size(), 4)
-    return min(max(tile_bytes // row, 1), max(keys.size(2), 1))
+    return min(max(tile_bytes(queries) // row, 1), max(keys.size(2), 1))
 
 
 class _EMStep(torch.autograd.Function):
@@ -126,14 +112,14 @@ class _EMStep(torch.autograd.Function):
         queries: Tensor,
         keys: Tensor,
         values: Tensor,
-        members: Tensor | None,
+        point_mask: Tensor | None,
         size: int,
     ) -> tuple[Tensor, Tensor]:
         # Not in place: torch.compile would lose the gradient of the output.
         total = values.new_zeros(*queries.shape[:3], values.size(-1))
         mass = values.new_zeros(*queries.shape[:3], 1)
-        for key, value, member in _tiles(size, keys, values, members):
-            shares = _shares(queries, key, member)
+        for key, value, mask in _tiles(size, keys, values, point_mask):
+            shares = _shares(queries, key, mask)
             total = total + shares.transpose(-2, -1) @ value
             mass = mass + shares.sum(dim=-2).unsqueeze(-1)
         mass = mass.clamp(min=MIN_MASS)
@@ -149,10 +135,10 @@ class _EMStep(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        queries, keys, values, members, centers, mass = ctx.saved_tensors
+        queries, keys, values, point_mask, centers, mass = ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated again: with the whole table
             inputs = queries, keys, values
-            whole = _dense_step(*inputs, members)
+            whole = _dense_step(*inputs, point_mask)
             grads = torch.autograd.grad(whole, inputs, grad, create_graph=True)
             return *grads, None, None
         # centers = total / mass
@@ -161,13 +147,13 @@ class _EMStep(torch.autograd.Function):
         grad_mass = torch.where(mass > MIN_MASS, grad_mass, 0).transpose(-2, -1)
         grad_queries = torch.zeros_like(queries)
         grad_keys, grad_values = [], []
-        for key, value, member in _tiles(ctx.size, keys, values, members):
+        for key, value, mask in _tiles(ctx.size, keys, values, point_mask):
             shares = _shares(queries, key, None)
             grad_shares = value @ grad_total.transpose(-2, -1) + grad_mass
             given = shares
-            if member is not None:
-                grad_shares = grad_shares * member.unsqueeze(-1)
-                given = shares * member.unsqueeze(-1)
+            if mask is not None:
+                grad_shares = grad_shares * mask.unsqueeze(-1)
+                given = shares * mask.unsqueeze(-1)
             inner = (shares * grad_shares).sum(dim=-1, keepdim=True)
             grad_logits = shares * (grad_shares - inner)  # (B, G, n, L)
             grad_queries = grad_queries + grad_logits.transpose(-2, -1) @ key
@@ -178,18 +164,18 @@ class _EMStep(torch.autograd.Function):
 
 
 def _dense_step(
-    queries: Tensor, keys: Tensor, values: Tensor, members: Tensor | None
+    queries: Tensor, keys: Tensor, values: Tensor, point_mask: Tensor | None
 ) -> Tensor:
     """The definition of the step: ``(B, G, L, E)``."""
-    shares = _shares(queries, keys, members)
+    shares = _shares(queries, keys, point_mask)
     mass = shares.sum(dim=-2).unsqueeze(-1)  # (B, G, L, 1)
     return shares.transpose(-2, -1) @ values / mass.clamp(min=MIN_MASS)
 
 
 def _tiles(
-    size: int, keys: Tensor, values: Tensor, members: Tensor | None
+    size: int, keys: Tensor, values: Tensor, point_mask: Tensor | None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
     tiles = keys.split(size, dim=2), values.split(size, dim=2)
-    if members is None:
+    if point_mask is None:
         return zip(*tiles, [None] * len(tiles[0]), strict=True)
-    return zip(*tiles, members.split(size, dim=2), strict=True)
+    return zip(*tiles, point_mask.split(size, dim=2), strict=True)

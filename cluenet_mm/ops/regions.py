@@ -40,7 +40,7 @@ class Folds(NamedTuple):
     """A partition of maps into equal regions.
 
     A map that does not divide is padded with zeros at its bottom and right, and
-    ``valid`` keeps the padding out of centres and members; a map that divides is
+    ``valid`` keeps the padding out of centres; a map that divides is
     split as the releases do, and ``valid`` is ``None``.
 
     Attributes:
@@ -129,7 +129,17 @@ class Folds(NamedTuple):
         )
         return Folds(size, self.grid, region, None)
 
-    def members(self, count: int) -> Tensor | None:
+    def number(self, index: Tensor) -> Tensor:
+        """Region of every entry of ``(B * regions, G, N)``: ``(B * regions, 1, 1)``."""
+        regions = torch.arange(self.grid[0] * self.grid[1], device=index.device)
+        return regions.repeat(index.size(0) // len(regions))[:, None, None]
+
+    def whole_map(self, x: Tensor) -> Tensor:
+        """Put values of points ``(B * regions, G, N)`` together: ``(B, G, H, W)``."""
+        x = x.unflatten(2, self.region).permute(0, 2, 3, 1)
+        return self.unfold(x).permute(0, 3, 1, 2)
+
+    def point_mask(self, count: int) -> Tensor | None:
         """Weights that leave the padding out of an aggregation.
 
         Args:

@@ -2,4 +2,4 @@
 # The paper, from pretrained weights: 37.2 box AP, 34.9 mask AP.
 _base_ = "mask_rcnn_coco_small_4.py"
 
-model = dict(backbone=dict(proposal_grids=7))
+model = dict(backbone=dict(cluster_grids=7))

@@ -2,4 +2,4 @@
 # The paper, from pretrained weights: 40.8 mIoU.
 _base_ = "semantic_fpn_ade20k_medium_4.py"
 
-model = dict(backbone=dict(proposal_grids=7))
+model = dict(backbone=dict(cluster_grids=7))

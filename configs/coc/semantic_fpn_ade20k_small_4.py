@@ -20,7 +20,7 @@ model = dict(
         arch="small",
         # 2 x 2 centres a region and the folds of classification, as in the paper.
         # Neither is a weight: pretraining may have had others.
-        proposal_grids=2,
+        cluster_grids=2,
         fold_grids=(8, 4, 2, 1),
         drop_path_rate=0.3,
     ),

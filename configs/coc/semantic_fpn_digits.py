@@ -9,7 +9,7 @@ _base_ = [
 model = dict(
     backbone=dict(
         type="cluenet_mm.ContextCluster",
-        proposal_grids=2,
+        cluster_grids=2,
         # Regions of 8 x 8 points, the last map whole.
         fold_grids=(4, 2, 1, 1),
         # Blocks have their say from the start: the run is short.

@@ -9,7 +9,7 @@ _base_ = [
 model = dict(
     backbone=dict(
         type="cluenet_mm.FEC",
-        proposal_grids=(4, 4, 2, 2),
+        cluster_grids=(4, 4, 2, 2),
         fold_grids=1,
     ),
 )

@@ -18,7 +18,7 @@ model = dict(
         arch="small",
         # The paper's for detection: 7 x 7 centres in each of 2 x 2 regions where maps
         # are large. Neither is a weight: pretraining may have had others.
-        proposal_grids=7,
+        cluster_grids=7,
         fold_grids=(2, 2, 1, 1),
         drop_path_rate=0.1,
     ),

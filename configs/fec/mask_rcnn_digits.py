@@ -9,7 +9,7 @@ _base_ = [
 model = dict(
     backbone=dict(
         type="cluenet_mm.FEC",
-        proposal_grids=(7, 7, 4),
+        cluster_grids=(7, 7, 4),
         fold_grids=(2, 2, 1),
         # Blocks have their say from the start: the run is short.
         layer_scale_init=0.1,

@@ -19,7 +19,7 @@ model = dict(
         arch="small",
         # The paper's for segmentation. Neither is a weight: pretraining may have had
         # others.
-        proposal_grids=(10, 10, 5, 5),
+        cluster_grids=(10, 10, 5, 5),
         fold_grids=1,
         drop_path_rate=0.1,
     ),

@@ -12,7 +12,7 @@ from cluenet_mm.backbones.clusterformer import RecurrentMixer, dispatch_by_simil
 
 def mixer_of(clusters, folds=(1, 1), iterations=3):
     torch.manual_seed(0)
-    mixer = RecurrentMixer(12, 2, clusters, folds, iterations, "auto")
+    mixer = RecurrentMixer(12, 2, clusters, folds, iterations)
     mixer.clustering.query.weight.data *= 5  # so that shares are far from even
     return mixer.double()
 

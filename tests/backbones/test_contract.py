@@ -12,6 +12,7 @@ from torchvision.ops import roi_align
 
 from cluenet_mm.backbones import FEC, CLUENet, ClusterFormer, ContextCluster
 from cluenet_mm.checkpoint import CheckpointError
+from cluenet_mm.ops import implementation
 
 ARCH = {
     "depths": (1, 2, 1, 1),
@@ -25,13 +26,13 @@ SMALL = {
     CLUENet: {"arch": {**ARCH, "pool_norm": True}, "cluster_grids": (3, 3, 2, 2)},
     ContextCluster: {
         "arch": ARCH,
-        "proposal_grids": (2, 2, 3, 2),
+        "cluster_grids": (2, 2, 3, 2),
         "fold_grids": (4, (2, 3), 2, 1),
         "layer_scale_init": 0.5,
     },
     FEC: {
         "arch": ARCH,
-        "proposal_grids": (3, 3, 2, 2),
+        "cluster_grids": (3, 3, 2, 2),
         "fold_grids": (3, (2, 3), 2, 1),
         "layer_scale_init": 0.5,
     },
@@ -40,13 +41,6 @@ SMALL = {
         "cluster_grids": (3, 3, (2, 3), 2),
         "fold_grids": (3, (2, 3), 2, 1),
     },
-}
-# One centre for all points, so that rounding cannot move a point to another one.
-ONE_CLUSTER = {
-    CLUENet: {"cluster_grids": 1},
-    ContextCluster: {"proposal_grids": 1},
-    FEC: {"proposal_grids": 1},
-    ClusterFormer: {"cluster_grids": 1},
 }
 # What a release never trains (see ClusterPool).
 UNTRAINED = {FEC: [f"reducers.{i}.feature." for i in range(3)]}
@@ -125,13 +119,38 @@ def test_unused_parts_are_not_built(family):
         {"frozen_stages": -2},
         {"arch": "huge"},
         {"arch": {"depths": (1,)}},
-        {"impl": "dense"},
+        {"drop_path_rate": -0.1},
+        {"drop_path_rate": 1.0},
+        {"drop_path_rate": float("nan")},
     ],
     ids=str,
 )
 def test_bad_options_are_errors(family, options):
     with pytest.raises(ValueError, match=r"\w"):
         build(family, **options)
+
+
+@families
+@pytest.mark.parametrize("depths", [(1, 0, 1, 1), (1, 1, 2, -1), (0, 0, 0, 0)])
+def test_a_stage_without_blocks_is_an_error(family, depths):
+    with pytest.raises(ValueError, match="depths must be positive"):
+        build(family, arch={**SMALL[family]["arch"], "depths": depths})
+
+
+@families
+def test_outputs_tell_their_channels_and_strides(family):
+    model = build(family, out_indices=(1, 3))
+    outs = model(torch.randn(1, 3, 64, 32))
+    assert model.out_channels == tuple(out.size(1) for out in outs)
+    assert model.out_strides == tuple(64 // out.size(2) for out in outs)
+
+
+@pytest.mark.parametrize("family", [FEC, ContextCluster])
+def test_the_old_name_of_the_centers_still_works(family):
+    with pytest.warns(FutureWarning, match="proposal_grids is called cluster_grids"):
+        model = build(family, proposal_grids=(1, 2, 3, 4))
+    grids = [stage[0].mixer.cluster_grid for stage in model.stages]
+    assert grids == [(1, 1), (2, 2), (3, 3), (4, 4)]
 
 
 @families
@@ -207,8 +226,9 @@ def test_autocast_trains(family, dtype):
 @families
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_autocast_stays_close(family, dtype):
-    # The first stage alone: pooling by clusters would depend on rounding.
-    model = build(family, **ONE_CLUSTER[family], out_indices=0)
+    # One center for all points, so that rounding cannot move a point to another one,
+    # and the first stage alone: pooling by clusters would depend on rounding.
+    model = build(family, cluster_grids=1, out_indices=0)
     model.init_weights()
     image = torch.randn(2, 3, 64, 48)
     exact = model(image)[0]
@@ -219,13 +239,13 @@ def test_autocast_stays_close(family, dtype):
 
 
 @families
-@pytest.mark.parametrize("impl", ["naive", "chunked"])
-def test_every_implementation_trains_alike(family, impl):
+def test_every_implementation_trains_alike(family):
     image = torch.randn(2, 3, 40, 56, dtype=torch.float64)
     results = []
-    for name in (impl, "auto"):
-        model = build(family, impl=name).double()
-        out = model(image)[0]
+    for name in ("naive", "auto"):
+        model = build(family).double()
+        with implementation(name):
+            out = model(image)[0]
         out.square().sum().backward()
         results.append((out, {n: p.grad for n, p in model.named_parameters()}))
     torch.testing.assert_close(results[0], results[1])
@@ -261,8 +281,7 @@ def test_a_batch_of_no_images(family):
 def test_the_projection_of_a_mixer_runs_as_a_module(family, grids):
     # Few centers, or more than there are points: hooks, adapters and quantizers see a
     # linear layer at work in both cases.
-    name = "cluster_grids" if family is CLUENet else "proposal_grids"
-    model = build(family, **{name: grids})
+    model = build(family, cluster_grids=grids)
     mixer = model.stages[0][0].mixer
     seen = []
     mixer.proj.register_forward_hook(lambda *call: seen.append(call))
@@ -331,7 +350,7 @@ def test_pretrained_weights_of_a_classifier(family, save):
         family,
         out_indices=(0, 1, 2),
         init_cfg=pretrained(path),
-        **ONE_CLUSTER[family],  # grids are no weights
+        cluster_grids=1,  # grids are no weights
     )
     dense.init_weights()
     expected = model.state_dict()

@@ -31,7 +31,7 @@ PARAMETERS = {  # with a classifier for this many classes
 }
 
 
-def build(family, config, arch, impl):
+def build(family, config, arch):
     """Our backbone of a case's configuration."""
 
     def grids(name):
@@ -39,16 +39,16 @@ def build(family, config, arch, impl):
 
     if family == "cluenet":
         floor = config["min_alpha"]
-        return CLUENet(arch, grids("cluster"), min_temperature=floor, impl=impl)
+        return CLUENet(arch, grids("cluster"), min_temperature=floor)
     backbone = {"coc": ContextCluster, "fec": FEC}[family]
-    return backbone(arch, grids("proposal"), grids("fold"), impl=impl)
+    return backbone(arch, grids("proposal"), grids("fold"))
 
 
-def golden_stages(case, impl, device="cpu"):
+def golden_stages(case, device="cpu"):
     """Outputs of the four stages in front of any norm, and the logits."""
     config, official, images, expected = goldens.load(case)
     weights, meta = convert_state_dict(official, CASES[case], config.get("heads"))
-    model = build(CASES[case], config, meta["arch"], impl)
+    model = build(CASES[case], config, meta["arch"])
     prefix = "backbone."
     model.load_state_dict(
         {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
@@ -68,10 +68,10 @@ def golden_stages(case, impl, device="cpu"):
     return outputs, expected
 
 
-@pytest.mark.parametrize("impl", ["naive", "chunked"])
+@pytest.mark.parametrize("impl", ["naive", "tiled"], indirect=True)
 @pytest.mark.parametrize("case", CASES)
 def test_every_stage_equals_the_release(case, impl):
-    outputs, expected = golden_stages(case, impl)
+    outputs, expected = golden_stages(case)
     errors = {k: goldens.relative_error(outputs[k], expected[k]) for k in expected}
     print(case, impl, {k: f"{v:.1e}" for k, v in errors.items()})
     assert max(errors.values()) < 1e-4
@@ -79,10 +79,10 @@ def test_every_stage_equals_the_release(case, impl):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("impl", ["naive", "chunked", "triton"])
+@pytest.mark.parametrize("impl", ["naive", "tiled", "triton"], indirect=True)
 @pytest.mark.parametrize("case", CASES)
 def test_every_stage_equals_the_release_on_a_gpu(case, impl):
-    outputs, expected = golden_stages(case, impl, "cuda")
+    outputs, expected = golden_stages(case, "cuda")
     for name, value in expected.items():
         assert goldens.relative_error(outputs[name].cpu(), value) < 1e-4, name
 

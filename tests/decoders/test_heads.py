@@ -26,7 +26,7 @@ SIZES = ((61, 90), (48, 75))
 BACKBONES = {
     "CLUENet": ({}, {"head_dims": 32, "pool_norm": True}),
     "ContextCluster": ({"fold_grids": (4, 2, 1)}, {"head_dims": 32}),
-    "FEC": ({"proposal_grids": 2}, {"head_dims": 32}),
+    "FEC": ({"cluster_grids": 2}, {"head_dims": 32}),
     "ClusterFormer": ({}, {}),
 }
 

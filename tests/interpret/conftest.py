@@ -25,7 +25,7 @@ def colour_backbone():
             "head_dims": 3,
             "patch": (2, 2, 0),
         },
-        proposal_grids=((1, 2), (1, 2)),
+        cluster_grids=((1, 2), (1, 2)),
         fold_grids=1,
         layer_scale_init=0.0,
     ).eval()

@@ -47,7 +47,7 @@ def noise(*shape):
 def models():
     torch.manual_seed(0)
     yield "cluenet", CLUENet("micro", cluster_grids=(4, 3, 2, 2))
-    yield "fec", FEC("small", proposal_grids=(3, 2, 2, 2), fold_grids=(2, 2, 1, 1))
+    yield "fec", FEC("small", cluster_grids=(3, 2, 2, 2), fold_grids=(2, 2, 1, 1))
     arch = {**ClusterFormer.arch_settings["mini_cifar"], "patch": (4, 4, 0)}
     yield "clusterformer", ClusterFormer(arch, (3, 2, 2, 2), (2, 2, 1, 1))
 

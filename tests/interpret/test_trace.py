@@ -25,12 +25,12 @@ SMALL = {
     CLUENet: {"arch": {**ARCH, "pool_norm": True}, "cluster_grids": (3, 3, 2, 2)},
     ContextCluster: {
         "arch": ARCH,
-        "proposal_grids": (2, 2, 3, 2),
+        "cluster_grids": (2, 2, 3, 2),
         "fold_grids": (4, (2, 3), 2, 1),
     },
     FEC: {
         "arch": ARCH,
-        "proposal_grids": (3, 3, 2, 2),
+        "cluster_grids": (3, 3, 2, 2),
         "fold_grids": (3, (2, 3), 2, 1),
     },
     ClusterFormer: {

@@ -5,7 +5,8 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from cluenet_mm.ops import em_step, soft_assign
+from cluenet_mm.ops import em_step, implementation, soft_assign
+from cluenet_mm.ops.assign import tiled
 
 TILES = [64, 1000, None]  # one point at a time, a few, all
 
@@ -25,13 +26,13 @@ def example(points=23):
     )
 
 
-@pytest.mark.parametrize("tile_bytes", TILES)
-@pytest.mark.parametrize("impl", ["naive", "chunked", "auto"])
+@pytest.mark.parametrize("tile_bytes", TILES, indirect=True)
+@pytest.mark.parametrize("impl", ["naive", "tiled", "auto"], indirect=True)
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_step_is_the_weighted_mean_of_the_shares(impl, tile_bytes, masked):
     queries, keys, values, members = example()
     members = members if masked else None
-    out = em_step(queries, keys, values, 0.7, members, impl=impl, tile_bytes=tile_bytes)
+    out = em_step(queries, keys, values, 0.7, members)
     for b in range(2):
         for g in range(3):
             logits = 0.7 * queries[b, g] @ keys[b, g].T  # (L, N)
@@ -42,49 +43,51 @@ def test_a_step_is_the_weighted_mean_of_the_shares(impl, tile_bytes, masked):
             torch.testing.assert_close(out[b, g], means)
 
 
-@pytest.mark.parametrize("impl", ["naive", "auto"])
+@pytest.mark.parametrize("impl", ["naive", "auto"], indirect=True)
 @pytest.mark.parametrize("masked", [False, True])
-def test_gradients(impl, masked):
+def test_gradients(impl, masked, monkeypatch):
     queries, keys, values, members = example(7)
     inputs = [x.requires_grad_() for x in (queries, keys, values)]
     members = members if masked else None
 
+    monkeypatch.setitem(tiled.TILE_BYTES, "cpu", 300)
+
     def step(*inputs):
-        return em_step(*inputs, 0.7, members, impl=impl, tile_bytes=300)
+        return em_step(*inputs, 0.7, members)
 
     assert torch.autograd.gradcheck(step, inputs)
 
 
-@pytest.mark.parametrize("impl", ["naive", "auto"])
+@pytest.mark.parametrize("impl", ["naive", "auto"], indirect=True)
 def test_points_without_membership_have_no_influence(impl):
     queries, keys, values, _ = example()
     inside = torch.arange(23) < 15
     members = inside.double().expand(2, 1, 23)
-    out = em_step(queries, keys, values, 1.0, members, impl=impl)
-    alone = em_step(queries, keys[:, :, :15], values[:, :, :15], 1.0, impl=impl)
+    out = em_step(queries, keys, values, 1.0, members)
+    alone = em_step(queries, keys[:, :, :15], values[:, :, :15], 1.0)
     torch.testing.assert_close(out, alone)
     keys.requires_grad_(), values.requires_grad_()
-    em_step(queries, keys, values, 1.0, members, impl=impl).square().sum().backward()
+    em_step(queries, keys, values, 1.0, members).square().sum().backward()
     for x in (keys, values):
         assert (x.grad[:, :, 15:] == 0).all()
         assert (x.grad[:, :, :15] != 0).any()
 
 
-@pytest.mark.parametrize("impl", ["naive", "auto"])
+@pytest.mark.parametrize("impl", ["naive", "auto"], indirect=True)
 def test_nothing_but_padding_gives_zeros_and_no_nan(impl):
     inputs = [x.requires_grad_() for x in example()[:3]]
-    out = em_step(*inputs, 1.0, torch.zeros(2, 1, 23, dtype=torch.float64), impl=impl)
+    out = em_step(*inputs, 1.0, torch.zeros(2, 1, 23, dtype=torch.float64))
     assert (out == 0).all()
     out.sum().backward()
     assert all((x.grad == 0).all() for x in inputs)
 
 
-@pytest.mark.parametrize("impl", ["naive", "auto"])
+@pytest.mark.parametrize("impl", ["naive", "auto"], indirect=True)
 def test_permuting_the_centres_permutes_the_output(impl):
     queries, keys, values, members = example()
     order = torch.tensor([2, 0, 3, 1])
-    out = em_step(queries, keys, values, 1.0, members, impl=impl)
-    permuted = em_step(queries[:, :, order], keys, values, 1.0, members, impl=impl)
+    out = em_step(queries, keys, values, 1.0, members)
+    permuted = em_step(queries[:, :, order], keys, values, 1.0, members)
     torch.testing.assert_close(permuted, out[:, :, order])
 
 
@@ -103,7 +106,7 @@ def blobs():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("impl", ["naive", "auto"])
+@pytest.mark.parametrize("impl", ["naive", "auto"], indirect=True)
 def test_at_temperature_zero_it_is_k_means(impl):
     points, centers = blobs()
     moved = []
@@ -111,7 +114,7 @@ def test_at_temperature_zero_it_is_k_means(impl):
         lloyd = KMeans(4, init=centers[0, 0].numpy(), n_init=1, max_iter=1)
         lloyd.fit(points[0, 0].numpy())
         queries, keys = euclidean(centers, points)
-        new = em_step(queries, keys, points, 1e6, impl=impl)
+        new = em_step(queries, keys, points, 1e6)
         expected = torch.from_numpy(lloyd.cluster_centers_)
         torch.testing.assert_close(new[0, 0], expected)
         labels = soft_assign(*euclidean(new, points), 1e6).index[0, 0]
@@ -138,10 +141,10 @@ def test_the_objective_never_increases(temperature):
     assert (steps <= 1e-9 * abs(losses[0])).all()
 
 
-@pytest.mark.parametrize("tile_bytes", TILES)
+@pytest.mark.parametrize("tile_bytes", TILES, indirect=True)
 def test_the_winner_has_the_largest_share(tile_bytes):
     queries, keys, *_ = example()
-    index, share = soft_assign(queries, keys, 0.7, tile_bytes)
+    index, share = soft_assign(queries, keys, 0.7)
     shares = (0.7 * keys @ queries.transpose(-2, -1)).softmax(-1)
     torch.testing.assert_close(share, shares.amax(-1))
     assert torch.equal(index, shares.argmax(-1))
@@ -167,15 +170,13 @@ def test_tiles_keep_no_table_for_the_backward_pass():
     kept = {}
     for impl in ("naive", "auto"):
         sizes = []
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x
+        with (
+            implementation(impl),
+            torch.autograd.graph.saved_tensors_hooks(
+                lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x
+            ),
         ):
-            em_step(queries, keys, values, 1.0, impl=impl)
+            em_step(queries, keys, values, 1.0)
         kept[impl] = sum(sizes)
     table = 2 * 3 * 4 * 500
     assert kept["naive"] - kept["auto"] > table
-
-
-def test_an_unknown_implementation_is_an_error():
-    with pytest.raises(ValueError, match="impl must be one of"):
-        em_step(*example()[:3], 1.0, impl="dense")

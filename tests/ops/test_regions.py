@@ -105,14 +105,14 @@ def test_halved_regions_hold_the_halved_map(size, grid):
     assert (halved.unfold(mass) > 0).all()
 
 
-def test_members_are_the_points_of_the_map():
+def test_the_mask_holds_the_points_of_the_map():
     folds = Folds.of((7, 5), (2, 2), torch.device("cpu"))
-    members = folds.members(8)
-    assert members.shape == (8, 1, 12)
-    assert members.sum() == 2 * 7 * 5
+    mask = folds.point_mask(8)
+    assert mask.shape == (8, 1, 12)
+    assert mask.sum() == 2 * 7 * 5
     expected = folds.fold(torch.ones(2, 7, 5, 1)).flatten(1)
-    assert torch.equal(members[:, 0], expected)
-    assert Folds.of((8, 6), (2, 2), torch.device("cpu")).members(8) is None
+    assert torch.equal(mask[:, 0], expected)
+    assert Folds.of((8, 6), (2, 2), torch.device("cpu")).point_mask(8) is None
 
 
 def test_repeats_go_to_the_first_cell():

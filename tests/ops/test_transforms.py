@@ -13,11 +13,13 @@ from cluenet_mm.ops import (
     dispatch_project,
     em_step,
     hard_aggregate,
+    implementation,
     nearest,
     soft_aggregate,
     soft_assign,
     unit,
 )
+from cluenet_mm.ops.assign import tiled
 
 
 def draw(*shape, seed=0):
@@ -35,16 +37,24 @@ def project(centers, weights, projection, bias):
     return dispatch_project(centers, MANY, weights, layer, bias)
 
 
-def similarity(points, centers, impl):
-    return assign(points, centers, impl=impl).similarity
+def similarity(points, centers):
+    return assign(points, centers).similarity
+
+
+def naive(function):
+    def run(*inputs):
+        with implementation("naive"):
+            return function(*inputs)
+
+    return run
 
 
 POINTS, CENTERS = (2, 2, 7, 3), (2, 2, 3, 3)
 # name -> function of floating-point tensors, their shapes
 CASES = {
     "unit": (unit, [POINTS]),
-    "assign": (partial(similarity, impl="auto"), [POINTS, CENTERS]),
-    "assign naive": (partial(similarity, impl="naive"), [POINTS, CENTERS]),
+    "assign": (similarity, [POINTS, CENTERS]),
+    "assign naive": (naive(similarity), [POINTS, CENTERS]),
     "dispatch": (partial(dispatch, index=INDEX), [CENTERS]),
     "collect": (partial(collect, index=INDEX, num_centers=3), [POINTS]),
     "dispatch_project": (project, [(2, 2, 2, 2), (2, 2, 9), (3, 4), (3,)]),
@@ -53,15 +63,20 @@ CASES = {
         [POINTS, CENTERS],
     ),
     "em_step": (
-        lambda q, k, v: em_step(q, k, v, 0.7, tile_bytes=100),
+        lambda q, k, v: em_step(q, k, v, 0.7),
         [CENTERS, POINTS, POINTS],
     ),
     "em_step naive": (
-        lambda q, k, v: em_step(q, k, v, 0.7, impl="naive"),
+        naive(lambda q, k, v: em_step(q, k, v, 0.7)),
         [CENTERS, POINTS, POINTS],
     ),
 }
 cases = pytest.mark.parametrize("name", CASES)
+
+
+@pytest.fixture(autouse=True)
+def _small_tiles(monkeypatch):
+    monkeypatch.setitem(tiled.TILE_BYTES, "cpu", 100)
 
 
 def example(name):
@@ -153,7 +168,7 @@ def test_nothing_in_nothing_out(batch, num_points):
     assert centers.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("tile_bytes", [None, 1, 64, 1000, 50_000])
+@pytest.mark.parametrize("tile_bytes", [1, 64, 1000, 50_000, 2 << 20], indirect=True)
 @pytest.mark.parametrize("num_centers", [5, 64, 515, 5000])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_ties_in_wide_tables_go_to_the_lowest_index(tile_bytes, num_centers, dtype):
@@ -162,5 +177,5 @@ def test_ties_in_wide_tables_go_to_the_lowest_index(tile_bytes, num_centers, dty
     center[..., 2] = 3.0
     centers = torch.cat([-center.expand(1, 1, 3, 8), center.expand(1, 1, 5000, 8)], 2)
     points = center.expand(1, 1, 10, 8).clone()
-    index = nearest(points, centers[:, :, :num_centers], tile_bytes=tile_bytes)
+    index = nearest(points, centers[:, :, :num_centers])
     assert (index == 3).all()

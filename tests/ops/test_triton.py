@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cluenet_mm.ops import assign, nearest, unit
+from cluenet_mm.ops import assign, implementation, nearest, unit
 
 pytest.importorskip("triton")
 DEVICES = [
@@ -38,10 +38,16 @@ def sample(shape, dtype, device):
     return points.to(device, dtype), centers.to(device, dtype)
 
 
+def search(name, points, centers):
+    with implementation(name):
+        return nearest(points, centers)
+
+
 def errors(points, centers, weight, impl):
     """Index, and similarity and gradients in double, of one implementation."""
     leaves = [x.detach().clone().requires_grad_() for x in (points, centers)]
-    result = assign(*leaves, impl=impl)
+    with implementation(impl):
+        result = assign(*leaves)
     result.similarity.backward(weight.to(result.similarity.dtype))
     return result.index, [
         x.double() for x in (result.similarity, leaves[0].grad, leaves[1].grad)
@@ -61,7 +67,7 @@ def test_forward_and_gradients_equal_the_definition(shape, device):
     assert torch.equal(index, expected_index)
     for a, e in zip(actual, expected, strict=True):
         torch.testing.assert_close(a, e, rtol=1e-5, atol=1e-6)
-    assert torch.equal(nearest(points, centers, impl="triton"), expected_index)
+    assert torch.equal(search("triton", points, centers), expected_index)
 
 
 @devices
@@ -97,7 +103,7 @@ def test_ties_go_to_the_lowest_index(device):
     axes = torch.eye(8, device=device).view(1, 1, 8, 8).expand(1, 2, 8, 8)
     centers = axes.repeat_interleave(3, dim=2).repeat(1, 1, 5, 1)  # 120 centres
     points, _ = sample((1, 2, 70, 1, 8), torch.float32, device)
-    index = nearest(points, centers, impl="triton")
+    index = search("triton", points, centers)
     assert torch.equal(index, 3 * points.argmax(-1))
 
 
@@ -111,12 +117,12 @@ def test_what_is_not_finite_is_the_same(dims, value, device):
     for bad_center in (None, 66):
         if bad_center:
             centers[0, 0, bad_center:, 0] = value
-        expected = nearest(points, centers, impl="naive")
-        assert torch.equal(nearest(points, centers, impl="triton"), expected)
+        expected = search("naive", points, centers)
+        assert torch.equal(search("triton", points, centers), expected)
         assert expected[0, 0, 3] == 0
     assert (expected == 66).sum() == 19
 
 
 def test_an_unknown_dtype_is_named():
     with pytest.raises(ValueError, match="float64"):
-        nearest(*sample((1, 1, 4, 2, 3), torch.float64, "cpu"), impl="triton")
+        search("triton", *sample((1, 1, 4, 2, 3), torch.float64, "cpu"))

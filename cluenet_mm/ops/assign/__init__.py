@@ -1,6 +1,6 @@
 """Hard assignment: the one centre that is most similar to each point.
 
-``naive`` is the definition and writes the points-by-centres table. ``chunked`` (any
+``naive`` is the definition and writes the points-by-centers table. ``tiled`` (any
 device) and ``triton`` (CUDA) give the same answer in memory linear in the points: the
 arg-max carries no gradient, so they only *search*; the similarity of the winner is
 then differentiated by gathering and scattering.
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from ..dispatch import collect, dispatch
-from . import chunked, naive
-from .common import unit
+from ..implementation import current_implementation
+from ..normalize import unit
+from . import naive, tiled
 
-__all__ = ["IMPLEMENTATIONS", "Assignment", "assign", "nearest", "unit"]
+__all__ = ["Assignment", "assign", "nearest"]
 
-IMPLEMENTATIONS = ("auto", "naive", "chunked", "triton")
 _HAS_TRITON = find_spec("triton") is not None
 _TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
@@ -36,23 +36,12 @@ class Assignment(NamedTuple):
     similarity: Tensor | None
 
 
-def nearest(
-    points: Tensor,
-    centers: Tensor,
-    *,
-    impl: str = "auto",
-    tile_bytes: int | None = None,
-) -> Tensor:
+def nearest(points: Tensor, centers: Tensor) -> Tensor:
     """Index of the centre with the largest cosine similarity.
 
     Args:
         points: ``(B, G, N, D)``, floating point. Their length does not matter.
         centers: ``(B, G, M, D)``, same dtype.
-        impl: One of ``IMPLEMENTATIONS``. ``"auto"`` takes ``triton`` on CUDA where it
-            is installed and knows the dtype, else ``chunked``; ``naive`` where
-            ``torch.onnx`` writes the graph down.
-        tile_bytes: Upper bound of one tile of the table that ``chunked`` makes;
-            ``None`` takes the default of the device.
 
     Returns:
         ``(B, G, N)`` int64 without gradient. Equal scores go to the lowest index.
@@ -62,18 +51,18 @@ def nearest(
         finite, where there is one.
 
     Raises:
-        ValueError: If the shapes do not fit, or ``impl`` is unknown or cannot run.
+        ValueError: If the shapes do not fit, or the implementation cannot run.
 
     Example:
         >>> points = torch.randn(2, 1, 100, 16)
         >>> nearest(points, points[:, :, ::25]).shape
         torch.Size([2, 1, 100])
     """
-    impl = _resolve(points, centers, impl)
+    impl = _resolve(points, centers)
     with torch.no_grad():
         if impl == "naive":
             return naive.assign(points, centers)[0]
-        index = _search(points, _unit_like(centers, points), impl, tile_bytes)[0]
+        index = _search(points, _unit_like(centers, points), impl)[0]
         # A point that is not finite has no direction; unit() would make it NaN.
         dtype = torch.promote_types(points.dtype, torch.float32)
         return index * points.sum(dim=-1, dtype=dtype).isfinite()
@@ -84,8 +73,6 @@ def assign(
     centers: Tensor,
     *,
     unit_points: bool = False,
-    impl: str = "auto",
-    tile_bytes: int | None = None,
 ) -> Assignment:
     """Nearest centre of each point and the cosine to it (differentiable).
 
@@ -94,8 +81,6 @@ def assign(
         centers: ``(B, G, M, D)``, same dtype.
         unit_points: Promises that the points have unit length already, which
             saves normalising them once more.
-        impl: As for :func:`nearest`.
-        tile_bytes: As for :func:`nearest`.
 
     Returns:
         :class:`Assignment`: the index as :func:`nearest` gives it, and the cosine,
@@ -104,13 +89,13 @@ def assign(
     Raises:
         ValueError: As for :func:`nearest`.
     """
-    impl = _resolve(points, centers, impl)
+    impl = _resolve(points, centers)
     if impl == "naive":
         return Assignment(*naive.assign(points, centers))
     points = points if unit_points else unit(points)
     centers = _unit_like(centers, points)
     with torch.no_grad():
-        index, score = _search(points, centers, impl, tile_bytes)
+        index, score = _search(points, centers, impl)
         if score.dtype != points.dtype:  # a low-precision product under autocast
             score = (points * dispatch(centers, index)).sum(dim=-1)
     return Assignment(index, _Winner.apply(points, centers, index, score))
@@ -143,10 +128,8 @@ class _Winner(torch.autograd.Function):
         return grad_points, grad_centers, None, None
 
 
-def _resolve(points: Tensor, centers: Tensor, impl: str) -> str:
+def _resolve(points: Tensor, centers: Tensor) -> str:
     """Check the input and choose the implementation."""
-    if impl not in IMPLEMENTATIONS:
-        raise ValueError(f"impl must be one of {IMPLEMENTATIONS}, not {impl!r}")
     if points.dim() != 4 or centers.dim() != 4:
         raise ValueError(
             "points and centers must be (B, G, N, D) and (B, G, M, D), not "
@@ -159,16 +142,17 @@ def _resolve(points: Tensor, centers: Tensor, impl: str) -> str:
         )
     if centers.size(2) == 0:
         raise ValueError("there must be at least one center")
+    impl = current_implementation()
     if impl == "auto":
         if torch.onnx.is_in_onnx_export():
             return "naive"  # the sizes of tiles would become part of the graph
         fits = points.is_cuda and points.dtype in _TRITON_DTYPES and _HAS_TRITON
-        return "triton" if fits else "chunked"
+        return "triton" if fits else "tiled"
     if impl == "triton":
         if not _HAS_TRITON:
-            raise ValueError("impl='triton' needs the package triton")
+            raise ValueError("the implementation triton needs the package triton")
         if points.dtype not in _TRITON_DTYPES:
-            raise ValueError(f"impl='triton' does not know {points.dtype}")
+            raise ValueError(f"the implementation triton does not know {points.dtype}")
     return impl
 
 
@@ -177,12 +161,10 @@ def _unit_like(centers: Tensor, points: Tensor) -> Tensor:
     return unit(centers).to(points.dtype)
 
 
-def _search(
-    points: Tensor, centers: Tensor, impl: str, tile_bytes: int | None
-) -> tuple[Tensor, Tensor]:
-    """Index and dot product of the best of the unit centres."""
+def _search(points: Tensor, centers: Tensor, impl: str) -> tuple[Tensor, Tensor]:
+    """Index and dot product of the best of the unit centers."""
     if impl == "triton":
         from . import triton  # only where it is used: it is an optional package
 
         return triton.search(points, centers)
-    return chunked.search(points, centers, tile_bytes)
+    return tiled.search(points, centers)

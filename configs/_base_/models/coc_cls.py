@@ -5,7 +5,7 @@ model = dict(
     backbone=dict(
         type="cluenet_mm.ContextCluster",
         arch="tiny",
-        proposal_grids=2,
+        cluster_grids=2,
         fold_grids=(8, 4, 2, 1),
         drop_path_rate=0.1,
     ),

@@ -5,7 +5,7 @@ model = dict(
     backbone=dict(
         type="cluenet_mm.FEC",
         arch="small",
-        proposal_grids=(4, 4, 2, 2),
+        cluster_grids=(4, 4, 2, 2),
         fold_grids=1,
         drop_path_rate=0.1,
     ),

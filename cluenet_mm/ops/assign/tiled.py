@@ -19,16 +19,17 @@ BLOCK = 64
 MIN_BLOCKS = 8
 
 
-def search(
-    points: Tensor, centers: Tensor, tile_bytes: int | None = None
-) -> tuple[Tensor, Tensor]:
+def tile_bytes(x: Tensor) -> int:
+    """Upper bound of one tile of a table in bytes, on the device of a tensor."""
+    return TILE_BYTES.get(x.device.type, TILE_BYTES["cuda"])
+
+
+def search(points: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
     """Index and score of the centre with the largest dot product.
 
     Args:
         points: ``(B, G, N, D)``.
         centers: ``(B, G, M, D)``, same dtype.
-        tile_bytes: Upper bound of one tile of the table in bytes (one cell is the
-            least). ``None`` takes ``TILE_BYTES`` of the device.
 
     Returns:
         Index ``(B, G, N)`` int64 and dot product ``(B, G, N)``, in the dtype of the
@@ -36,9 +37,7 @@ def search(
     """
     batch, heads, num_points, _ = points.shape
     num_centers = centers.size(2)
-    if tile_bytes is None:
-        tile_bytes = TILE_BYTES.get(points.device.type, TILE_BYTES["cuda"])
-    cells = max(tile_bytes // points.element_size(), 1)
+    cells = max(tile_bytes(points) // points.element_size(), 1)
     images = cells // max(heads * num_points * num_centers, 1)
 
     if images >= batch:

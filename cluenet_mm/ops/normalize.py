@@ -1,4 +1,4 @@
-"""What all implementations of the assignment share."""
+"""Vectors of unit length."""
 
 from typing import Any
 
