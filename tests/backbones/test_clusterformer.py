@@ -53,9 +53,11 @@ def cluster(mixer, region, keys, values, clusters):
             initial.append(initial[0])
     centers = initial
     for _ in range(mixer.clustering.num_iterations):
-        queries = [
-            mixer.clustering.query(torch.cat(center)).split(6) for center in centers
-        ]
+        table = torch.stack([torch.cat(center) for center in centers])
+        deviations = table - sum(table) / len(table)
+        variance = sum(deviations**2) / len(table)
+        table = deviations / (variance + 1e-5).sqrt()
+        queries = [mixer.clustering.query(row).split(6) for row in table]
         means = [[None, None] for _ in centers]
         for h in heads:
             total, mass = [0] * len(centers), [0] * len(centers)
@@ -67,9 +69,6 @@ def cluster(mixer, region, keys, values, clusters):
             for i in range(len(centers)):
                 means[i][h] = total[i] / mass[i]
         centers = means
-    spoken = [
-        [a[h] + b[h] for h in heads] for a, b in zip(initial, centers, strict=True)
-    ]
     for p in points:
         yield (
             p,
@@ -77,9 +76,9 @@ def cluster(mixer, region, keys, values, clusters):
                 [
                     sum(
                         F.cosine_similarity(c[h], values[p][h], 0) * c[h]
-                        for c in spoken
+                        for c in centers
                     )
-                    / len(spoken)
+                    / len(centers)
                     for h in heads
                 ]
             ),
