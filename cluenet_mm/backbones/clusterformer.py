@@ -6,25 +6,30 @@ pixels, and its reshapes mix pixels with channels. What the paper leaves open, a
 we chose:
 
 * *Width.* The heads together are as wide as the map, so the width of a head is 32.
-* *Initial centres.* Adaptive average pooling of the values to a grid, then the FFN:
+* *Initial centers.* Adaptive average pooling of the values to a grid, then the FFN:
   Linear, GELU, Linear as wide as one head and shared by the heads. An FFN over all
   channels would exceed the published sizes.
-* *Recurrence.* The queries of every iteration come from the centres of the one before;
-  keys and values are computed once. The residual is around all iterations together:
-  the centres that speak are the initial ones plus the last means.
-* *Dispatching.* Centres live in the space of the values, so ``sim(C_l, p)`` is the
-  cosine of a centre and the point's value. The sum ``(1/L) sum_l sim(C_l, p) C_l`` is
-  linear in the value's direction: per head a ``D x D`` matrix is made of the centres
-  and multiplied with the points, and no table of points and centres exists.
+* *Recurrence.* The queries of every iteration come from the centers of the one before;
+  keys and values are computed once. The centers that speak are the last means, without
+  a residual: what a block says depends on its shares.
+* *Standardized centers.* In front of the queries, every channel has mean 0 and variance
+  1 over the centers, and queries and keys start from Xavier's distribution. As the
+  formula stands, all shares are even at the beginning, the centers become equal within
+  two iterations, and queries and keys get next to no gradient
+  (:class:`~cluenet_mm.layers.RecurrentClustering`). No parameters, no MACs.
+* *Dispatching.* Centers live in the space of the values, so ``sim(C_l, p)`` is the
+  cosine of a center and the point's value. The sum ``(1/L) sum_l sim(C_l, p) C_l`` is
+  linear in the value's direction: per head a ``D x D`` matrix is made of the centers
+  and multiplied with the points, and no table of points and centers exists.
 * *MLP behind it.* Linear, GELU, Linear with half the channels between, which comes
   nearest to the published sizes; the block's own MLP has ratio 4, 8 in narrow stages
   of the variant for CIFAR.
-* *Norms and residuals.* Normalised before each part, GroupNorm with one group; no
-  LayerScale. Initialised as Context Cluster.
+* *Norms and residuals.* Normalized before each part, GroupNorm with one group; no
+  LayerScale. Initialized as Context Cluster, but for queries and keys.
 * *Regions.* None by default (``fold_grids=1``). Where a map is padded to fill them, the
   padding gives no mass; a cell of nothing but padding starts as a copy of the first.
 * *Embedding.* That of the other families, coordinates included.
-* *Assignment.* For pictures and numbers, a point belongs to the centre with the
+* *Assignment.* For pictures and numbers, a point belongs to the center with the
   largest share of it in the last E-step.
 """
 
@@ -56,7 +61,7 @@ class RecurrentMixer(nn.Module):
     Args:
         channels: Channels ``C`` of the map.
         num_heads: Number of heads ``G``.
-        cluster_grid: Rows and columns of centres in a region; ``L`` is their product.
+        cluster_grid: Rows and columns of centers in a region; ``L`` is their product.
         fold_grid: Rows and columns of regions.
         num_iterations: Iterations ``T`` of the clustering.
     """
@@ -102,7 +107,7 @@ class RecurrentMixer(nn.Module):
 
         initial = merge_heads(initial)  # (B * regions, L, C)
         mask = folds.point_mask(values.size(0))
-        centers = initial + self.clustering(initial, keys, values, mask)
+        centers = self.clustering(initial, keys, values, mask)
         out = dispatch_by_similarity(split_heads(centers, self.num_heads), values)
         out = folds.unfold(merge_heads(out).unflatten(1, folds.region))
         return self.message(out), state
@@ -130,7 +135,7 @@ class ClusterFormer(ClusterBackbone):
     Args:
         arch: Variant: ``mini_cifar`` (for 32 px), ``tiny``, ``small``, or a dict with
             the keys of a row of ``arch_settings``.
-        cluster_grids: Centres per stage, region and head, as rows and columns: an int
+        cluster_grids: Centers per stage, region and head, as rows and columns: an int
             for squares in all stages, or one int or pair per stage. They are no weights
             and may change after training, as may ``fold_grids`` and
             ``num_iterations``.
@@ -142,7 +147,7 @@ class ClusterFormer(ClusterBackbone):
         drop_rate: Dropout probability in the MLPs.
         drop_path_rate: Stochastic-depth rate of the last block.
         with_cp: Whether to trade time for memory by activation checkpointing.
-        init_cfg: Initialisation config; ``None`` initialises as the module says.
+        init_cfg: Initialization config; ``None`` initializes as the module says.
 
     Raises:
         ValueError: If an option is unknown or out of range.
@@ -225,4 +230,17 @@ class ClusterFormer(ClusterBackbone):
             ]
             self.add_stage(blocks, PointReducer(dims[i - 1], channels) if i else None)
 
-    init_layer = staticmethod(RegionBackbone.init_layer)
+    @staticmethod
+    def init_layer(module: nn.Module) -> None:
+        """Initialize one module.
+
+        Queries and keys get variance 1 of inputs of variance 1, and so do their dot
+        products, scaled as in attention. The rest is as in Context Cluster.
+
+        Args:
+            module: Any module; others are left alone.
+        """
+        RegionBackbone.init_layer(module)
+        if isinstance(module, RecurrentMixer):
+            nn.init.xavier_uniform_(module.key.weight)
+            nn.init.xavier_uniform_(module.clustering.query.weight)

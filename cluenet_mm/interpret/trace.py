@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones.base import ClusterBackbone
-from ..layers import HardAssignment, SoftAssignment
+from ..layers import HardAssignment, RecurrentClustering, SoftAssignment
 from ..ops import Folds
 
 GRIDS = ("map", "points", "pixels", "image")
@@ -290,6 +290,8 @@ def tracing(model: nn.Module) -> Iterator[list[Trace]]:
             handles.append(module.register_forward_hook(recorder.see_assignment))
         elif isinstance(module, SoftAssignment):
             handles.append(module.register_forward_hook(recorder.see_step))
+        elif isinstance(module, RecurrentClustering):
+            handles.append(module.register_forward_hook(recorder.see_clustering))
     handles.append(backbone.embed.register_forward_hook(recorder.see_embedding))
     handles += [r.register_forward_hook(recorder.see_map) for r in backbone.reducers]
     handles.append(backbone.register_forward_hook(recorder.finish))
@@ -340,6 +342,7 @@ class _Recorder:
         self._device: torch.device | None = None
         self._sizes: list[tuple[int, int]] = []
         self._seen: dict[nn.Module, tuple[Tensor, Tensor, Tensor | None]] = {}
+        self._step: tuple[Tensor, Tensor] | None = None
 
     def see_embedding(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
         """Begin a pass; what an earlier one that failed has left is dropped."""
@@ -359,10 +362,18 @@ class _Recorder:
         self._seen[module] = tuple(t if t is None else t.detach() for t in tensors)
 
     def see_step(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        """Keep the winners of a soft step; those of the last iteration stay."""
+        """Keep what a soft step compares, until the next one does."""
+        self._step = inputs[:2]
+
+    def see_clustering(
+        self, module: RecurrentClustering, inputs: tuple, output: Tensor
+    ) -> None:
+        """Keep the winners of the last step."""
+        queries, keys = self._step
+        self._step = None
         if self._shape is not None:
-            queries, keys = inputs[:2]
-            self._seen[module] = queries.detach(), *module.winner(queries, keys)
+            winner = module.assignment.winner(queries, keys)
+            self._seen[module.assignment] = queries.detach(), *winner
 
     def finish(self, module: nn.Module, inputs: tuple, output: Any) -> None:
         """Put the trace of this pass together."""

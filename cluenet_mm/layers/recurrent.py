@@ -1,6 +1,7 @@
 """Recurrent cross-attention clustering, the core of ClusterFormer."""
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..ops import (
     Assignment,
@@ -12,7 +13,7 @@ from ..ops import (
 
 
 class SoftAssignment(nn.Module):
-    """One step of soft clustering: every point is shared out among the centres.
+    """One step of soft clustering: every point is shared out among the centers.
 
     It has no parameters. It is a module so that a forward hook can watch every step.
 
@@ -27,11 +28,11 @@ class SoftAssignment(nn.Module):
     def forward(
         self, queries: Tensor, keys: Tensor, values: Tensor, point_mask: Tensor | None
     ) -> Tensor:
-        """New centres ``(B, G, L, D)``; see :func:`~cluenet_mm.ops.em_step`."""
+        """New centers ``(B, G, L, D)``; see :func:`~cluenet_mm.ops.em_step`."""
         return em_step(queries, keys, values, self.scale, point_mask)
 
     def winner(self, queries: Tensor, keys: Tensor) -> Assignment:
-        """Centre with the largest share of each point, and the share."""
+        """Center with the largest share of each point, and the share."""
         return soft_assign(queries, keys, self.scale)
 
     def extra_repr(self) -> str:
@@ -40,14 +41,21 @@ class SoftAssignment(nn.Module):
 
 
 class RecurrentClustering(nn.Module):
-    """Steps of expectation and maximisation that share their weights.
+    """Steps of expectation and maximization that share their weights.
 
-    ``M = softmax over centres of (q(C) . k(I)) / sqrt(D)``, then ``C = M v(I)`` divided
-    by the mass of each centre, so many times as asked (ClusterFormer, "recurrent
+    ``M = softmax over centers of (q(C) . k(I)) / sqrt(D)``, then ``C = M v(I)`` divided
+    by the mass of each center, so many times as asked (ClusterFormer, "recurrent
     cross-attention clustering").
 
+    Queries are made of the centers after every channel was given mean 0 and variance 1
+    over the ``L`` centers. The softmax sees the differences between centers alone, so
+    that the mean is of no use to it; but means of nearly even shares differ by little,
+    the next shares are more even still, and the centers collapse into one within two
+    iterations, without a gradient for queries and keys. Scaled, centers stay apart in
+    every iteration, and the weights of queries and keys say how sharp the shares are.
+
     Args:
-        channels: Channels ``C`` of the centres, ``G * D``.
+        channels: Channels ``C`` of the centers, ``G * D``.
         num_heads: Number of heads ``G``.
         num_iterations: Steps; they cost no parameters.
 
@@ -81,14 +89,24 @@ class RecurrentClustering(nn.Module):
             keys: ``(B, G, N, D)`` of the points.
             values: ``(B, G, N, D)`` of the points.
             point_mask: ``(B, 1, N)``, zero for points that take no part, or ``None``.
-            position: ``(B, L, C)`` added to the centres in front of the query, or
+            position: ``(B, L, C)`` added to the centers in front of the query, or
                 ``None``.
 
         Returns:
             ``(B, L, C)``: weighted means of the values.
         """
         for _ in range(self.num_iterations):
-            queries = self.query(centers if position is None else centers + position)
-            queries = split_heads(queries, self.num_heads)
+            if position is not None:
+                centers = centers + position
+            queries = split_heads(self.query(standardize(centers)), self.num_heads)
             centers = merge_heads(self.assignment(queries, keys, values, point_mask))
         return centers
+
+
+def standardize(centers: Tensor) -> Tensor:
+    """Give every channel of ``(B, L, C)`` mean 0 and variance 1 over the centers.
+
+    Channels in which all centers are equal become zero, as does a single center.
+    """
+    rows = centers.transpose(1, 2)  # (B, C, L)
+    return F.layer_norm(rows, rows.shape[2:]).transpose(1, 2)

@@ -1,6 +1,7 @@
 """Recurrent cross-attention clustering against the paper's formulas, point by point."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch.nn import functional as F
 
 from cluenet_mm.backbones import ClusterFormer
 from cluenet_mm.backbones.clusterformer import RecurrentMixer, dispatch_by_similarity
+from cluenet_mm.ops import merge_heads
 
 
 def mixer_of(clusters, folds=(1, 1), iterations=3):
@@ -53,9 +55,11 @@ def cluster(mixer, region, keys, values, clusters):
             initial.append(initial[0])
     centers = initial
     for _ in range(mixer.clustering.num_iterations):
-        queries = [
-            mixer.clustering.query(torch.cat(center)).split(6) for center in centers
-        ]
+        table = torch.stack([torch.cat(center) for center in centers])
+        deviations = table - sum(table) / len(table)
+        variance = sum(deviations**2) / len(table)
+        table = deviations / (variance + 1e-5).sqrt()
+        queries = [mixer.clustering.query(row).split(6) for row in table]
         means = [[None, None] for _ in centers]
         for h in heads:
             total, mass = [0] * len(centers), [0] * len(centers)
@@ -67,9 +71,6 @@ def cluster(mixer, region, keys, values, clusters):
             for i in range(len(centers)):
                 means[i][h] = total[i] / mass[i]
         centers = means
-    spoken = [
-        [a[h] + b[h] for h in heads] for a, b in zip(initial, centers, strict=True)
-    ]
     for p in points:
         yield (
             p,
@@ -77,9 +78,9 @@ def cluster(mixer, region, keys, values, clusters):
                 [
                     sum(
                         F.cosine_similarity(c[h], values[p][h], 0) * c[h]
-                        for c in spoken
+                        for c in centers
                     )
-                    / len(spoken)
+                    / len(centers)
                     for h in heads
                 ]
             ),
@@ -154,6 +155,60 @@ def test_dispatching_is_the_sum_over_the_centres():
         cosine = F.cosine_similarity(center, points[b, g, n], dim=0)
         expected[b, g, n] += cosine * center / 5
     torch.testing.assert_close(dispatch_by_similarity(centers, points), expected)
+
+
+@torch.no_grad()
+def test_only_differences_between_the_centers_count():
+    """Neither what all centers share nor the scale of a channel changes the shares."""
+    mixer, centers = mixer_of((2, 3)), draw(2, 6, 12)
+    keys, values = draw(2, 2, 9, 6), draw(2, 2, 9, 6).flip(0)
+    expected = mixer.clustering(centers, keys, values)
+    moved = centers * draw(12).exp() + draw(12)
+    means = mixer.clustering(moved, keys, values)
+    torch.testing.assert_close(means, expected, rtol=0, atol=1e-3)
+    assert not torch.allclose(expected[:, 0], expected[:, 1], atol=0.1)
+
+
+@torch.no_grad()
+def test_equal_centers_share_alike():
+    mixer = mixer_of((2, 3))
+    keys, values = draw(2, 2, 9, 6), draw(2, 2, 9, 6).flip(0)
+    means = mixer.clustering(torch.ones(2, 6, 12).double(), keys, values)
+    expected = merge_heads(values.mean(dim=2, keepdim=True)).expand(-1, 6, -1)
+    torch.testing.assert_close(means, expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("arch", "size", "clusters"),
+    [("mini_cifar", 32, 4), ("tiny", 64, (7, 4, 4, 2)), ("small", 64, 4)],
+)
+def test_centers_stay_apart_and_every_weight_learns(arch, size, clusters, seed):
+    """At initialization, where even shares would give queries and keys no gradient."""
+    torch.manual_seed(seed)
+    model = ClusterFormer(arch, clusters)
+    model.init_weights()
+    steps = []
+    for stage in model.stages:
+        for block in stage:
+            block.mixer.assignment.register_forward_hook(
+                lambda module, inputs, means: steps.append((*inputs[:2], means))
+            )
+    out = model(torch.randn(2, 3, size, size))[-1].mean(dim=(2, 3))
+    (out * torch.randn_like(out)).sum().backward()
+
+    for queries, keys, means in steps:
+        shares = (queries @ keys.mT * queries.size(-1) ** -0.5).softmax(dim=2)
+        entropy = -(shares * shares.log()).sum(dim=2).mean()
+        assert entropy < 0.95 * math.log(queries.size(2))
+        spread = (means - means.mean(dim=2, keepdim=True)).norm() / means.norm()
+        assert spread > 0.1
+    for stage in model.stages:
+        for block in stage:
+            mixer = block.mixer
+            least = mixer.value.weight.grad.norm() / 100
+            for layer in (mixer.key, mixer.clustering.query, mixer.initial[0]):
+                assert layer.weight.grad.norm() > least
 
 
 @torch.no_grad()

@@ -12,6 +12,8 @@ from cluenet_mm.backbones import FEC, CLUENet, ClusterFormer, ContextCluster
 from cluenet_mm.engine import build_model
 from cluenet_mm.interpret import find_backbone, trace, tracing
 from cluenet_mm.interpret.trace import Window
+from cluenet_mm.layers import SoftAssignment
+from cluenet_mm.ops import soft_assign
 
 ARCH = {
     "depths": (1, 2, 1, 1),
@@ -165,6 +167,20 @@ def test_shared_points_go_to_the_centre_of_their_largest_share(iterations):
             share, center = logits.softmax(0).max(0)
             assert block.index[0, 0, row, column] == 9 * region + center
             torch.testing.assert_close(block.similarity[0, 0, row, column], share)
+
+
+def test_a_block_is_asked_for_its_winners_once(monkeypatch):
+    """Not once an iteration: the answer costs as much as an iteration."""
+    model, asked = build(ClusterFormer, num_iterations=3), []
+    blocks = [block.mixer.assignment for stage in model.stages for block in stage]
+
+    def winner(self, *inputs):
+        asked.append(self)
+        return soft_assign(*inputs, self.scale)
+
+    monkeypatch.setattr(SoftAssignment, "winner", winner)
+    trace(model, torch.randn(1, 3, 64, 64))
+    assert asked == blocks
 
 
 @pytest.mark.parametrize("size", [(64, 64), (70, 103), (36, 132)])
