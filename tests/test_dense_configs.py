@@ -188,7 +188,10 @@ def test_the_decoder_trains_as_mask2former_does(path):
     model = build(cfg)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     names = {id(p): n for n, p in model.named_parameters()}
-    for group in wrapper.param_groups:
+    *groups, base = wrapper.param_groups  # the last is MMEngine's, for its log
+    assert len(groups) == len(names)
+    assert base["lr"] == 1e-4
+    for group in groups:
         (parameter,) = group["params"]
         key = names[id(parameter)]
         pretrained = key.startswith("backbone.")

@@ -1,7 +1,7 @@
 # 50 epochs for the universal decoder, in most as mmdet trains Mask2Former: AdamW with a
 # decay of 0.05, gradients clipped at 0.01, a tenth of the rate for the backbone, whose
-# weights are to come from pretraining; one step at 40. From scratch, set the multiple to
-# 1 (optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult).
+# weights are to come from pretraining; one step at 40. From scratch, set its multiple
+# to 1 (optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult).
 # 16 images a step: 2 x 8 devices -> 1e-4. Other sizes: --auto-scale-lr.
 optim_wrapper = dict(
     type="cluenet_mm.GuardedOptimWrapper",
