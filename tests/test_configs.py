@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -117,13 +118,14 @@ def test_a_base_of_mmseg_takes_the_backbone(pretrained, tmp_path):
 @pytest.mark.parametrize(
     ("name", "side"),
     [
-        ("cls_cifar100_folder", 32),
-        ("cls_mini_imagenet_tiny", 224),
-        ("cls_imagenet_tiny", 224),
+        ("cluenet/cls_cifar100_folder", 32),
+        ("cluenet/cls_mini_imagenet_tiny", 224),
+        ("cluenet/cls_imagenet_tiny", 224),
+        ("fec/cls_imagenet_small", 224),
     ],
 )
 def test_pipelines_run_on_files(name, side, tmp_path):
-    cfg = Config.fromfile(CONFIGS / "cluenet" / f"{name}.py")
+    cfg = Config.fromfile(CONFIGS / f"{name}.py")
     init_default_scope(cfg.default_scope)
     size = (32, 32) if side == 32 else (90, 70)
     Image.effect_noise(size, 80).save(tmp_path / "grey.png")
@@ -133,3 +135,40 @@ def test_pipelines_run_on_files(name, side, tmp_path):
             sample = pipeline({"img_path": str(tmp_path / "grey.png"), "gt_label": 3})
             assert sample["inputs"].shape == (3, side, side)
             assert sample["inputs"].dtype == torch.uint8
+
+
+def test_mini_imagenet_is_erased_in_black():
+    cfg = Config.fromfile(CONFIGS / "cluenet/cls_mini_imagenet_tiny.py")
+    init_default_scope(cfg.default_scope)
+    (erase,) = (t for t in cfg.train_pipeline if t.type == "RandomErasing")
+    erase.erase_prob = 1.0
+    image = np.full((224, 224, 3), 200, np.uint8)
+    erased = Compose([erase])({"img": image})["img"]
+    assert set(np.unique(erased)) == {0, 200}
+    assert 0.01 < (erased == 0).mean() < 0.21
+
+
+@pytest.mark.parametrize("name", ["coc/cls_imagenet_medium", "fec/cls_imagenet_base"])
+def test_imagenet_as_coc_and_fec_were_released(name):
+    cfg = Config.fromfile(CONFIGS / f"{name}.py")
+    assert cfg.optim_wrapper.clip_grad is None
+    devices = 4 if name.startswith("fec") else 8
+    batch = cfg.train_dataloader.batch_size * devices
+    assert batch == cfg.auto_scale_lr.base_batch_size == 1024
+    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1e-3)
+    resize, crop = cfg.val_dataloader.dataset.pipeline[1:3]
+    assert (resize.scale, resize.interpolation, crop.crop_size) == (248, "bicubic", 224)
+    assert cfg.test_dataloader.dataset.pipeline[1].scale == 248
+    random = cfg.train_dataloader.dataset.pipeline[1]
+    modes = [choice[0].interpolation for choice in random.transforms]
+    assert modes == ["bilinear", "bicubic"]
+    assert len(cfg.model.train_cfg.augments) == 2
+
+
+def test_the_plain_context_cluster_has_the_release_s_centers():
+    plain = Config.fromfile(CONFIGS / "coc/cls_imagenet_tiny_plain.py").model.backbone
+    assert (plain.arch, plain.cluster_grids, plain.fold_grids) == (
+        "tiny",
+        (4, 4, 2, 2),
+        1,
+    )

@@ -21,7 +21,6 @@ VARIANTS = [
     (family, arch)
     for family, reader in FAMILIES.items()
     for arch in reader.backbone.arch_settings
-    if arch != "tiny_plain"  # the weights of tiny
 ]
 
 

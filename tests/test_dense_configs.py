@@ -9,6 +9,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.dataset import Compose
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData, PixelData
 from mmseg.apis import inference_model, init_model
@@ -152,6 +153,104 @@ def test_batch_norms_are_synchronised_where_runs_are_distributed(path):
     # MMEngine makes them ordinary in runs of one process, setup_launcher on CPUs.
     cfg = Config.fromfile(path)
     assert cfg.model.decode_head.norm_cfg.type == "SyncBN"
+
+
+@pytest.mark.parametrize(
+    ("config", "devices", "lr"),
+    [
+        ("cluenet/mask_rcnn_coco_tiny", 8, 2e-4),
+        ("cluenet/mask_rcnn_coco_small_ms3x", 8, 2e-4),
+        ("coc/mask_rcnn_coco_medium_49", 8, 2e-4),
+        ("fec/mask_rcnn_coco_base", 4, 2e-4),
+        ("cluenet/semantic_fpn_ade20k_tiny", 4, 1e-4),
+        ("coc/semantic_fpn_ade20k_medium_4", 4, 1e-4),
+        ("fec/semantic_fpn_ade20k_large", 4, 1e-4),
+    ],
+)
+def test_dense_models_train_as_the_papers_did(config, devices, lr):
+    cfg = Config.fromfile(CONFIGS / f"{config}.py")
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ("AdamW", lr, 1e-4)
+    assert not cfg.optim_wrapper.get("clip_grad")
+    batch = cfg.train_dataloader.batch_size * devices
+    assert batch == cfg.auto_scale_lr.base_batch_size == 16
+    if not config.startswith("cluenet"):  # whose dense recipes are ours
+        assert cfg.model.backbone.get("drop_path_rate", 0.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in DECODERS if "coco" in p.stem or "ade20k" in p.stem], ids=name
+)
+def test_the_decoder_trains_as_mask2former_does(path):
+    cfg = Config.fromfile(path)
+    assert cfg.optim_wrapper.clip_grad.max_norm == 0.01
+    assert cfg.auto_scale_lr.base_batch_size == 16
+    model = build(cfg)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    names = {id(p): n for n, p in model.named_parameters()}
+    *groups, base = wrapper.param_groups  # the last is MMEngine's, for its log
+    assert len(groups) == len(names)
+    assert base["lr"] == 1e-4
+    for group in groups:
+        (parameter,) = group["params"]
+        key = names[id(parameter)]
+        pretrained = key.startswith("backbone.")
+        assert group["lr"] == pytest.approx(1e-5 if pretrained else 1e-4), key
+        free = parameter.ndim == 0 or "sim_" in key or "learned" in key
+        if free or key.endswith("levels"):
+            assert group["weight_decay"] == 0, key
+        elif parameter.ndim > 1:
+            assert group["weight_decay"] == 0.05, key
+
+
+@pytest.mark.parametrize("config", ["instance_coco_tiny", "panoptic_coco_tiny"])
+def test_large_scale_jitter_keeps_labels_on_their_pixels(config, tmp_path):
+    cfg = Config.fromfile(CONFIGS / "clusterformer" / f"{config}.py")
+    init_default_scope(cfg.default_scope)
+    # A red square, its mask and, in panoptic data, its map.
+    image = np.zeros((120, 90, 3), np.uint8)
+    image[30:80, 20:60] = (255, 0, 0)
+    Image.fromarray(image).save(tmp_path / "image.png")
+    ids = np.zeros((120, 90, 3), np.uint8)
+    ids[..., 0] = np.where(image[..., 0], 1, 2)
+    Image.fromarray(ids).save(tmp_path / "ids.png")
+    thing = {"bbox": [20, 30, 60, 80], "bbox_label": 5, "ignore_flag": 0}
+    thing["mask"] = [[20, 30, 60, 30, 60, 80, 20, 80]]
+    pipeline = Compose(cfg.train_dataloader.dataset.pipeline)
+    sides = []
+    np.random.seed(0)
+    for _ in range(20):
+        sample = pipeline(
+            {
+                "img_path": str(tmp_path / "image.png"),
+                "seg_map_path": str(tmp_path / "ids.png"),
+                "ori_shape": (120, 90),
+                "height": 120,
+                "width": 90,
+                "img_id": 1,
+                "instances": [dict(thing)],
+                "segments_info": [
+                    {"id": 1, "category": 5, "is_thing": True},
+                    {"id": 2, "category": 90, "is_thing": False},
+                ],
+            }
+        )
+        if sample is None:  # the crop had no thing: another image is drawn
+            continue
+        sides.append(max(sample["inputs"].shape[1:]))
+        red = sample["inputs"].float()[2] > 127
+        labels = sample["data_samples"]
+        masks = torch.from_numpy(labels.gt_instances.masks.masks).bool()
+        assert len(masks) <= 1
+        if len(masks):
+            union = (masks[0] | red).sum()
+            assert (masks[0] & red).sum() > 0.9 * union
+        if "panoptic" in config:
+            things = labels.gt_sem_seg.sem_seg[0] == 5
+            assert (things & red).sum() > 0.9 * (things | red).sum()
+    assert len(sides) > 10
+    assert max(sides) == 1024
+    assert min(sides) < 512
 
 
 @pytest.mark.parametrize(

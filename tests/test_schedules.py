@@ -100,6 +100,29 @@ def test_from_scratch(name, lr, epochs, tmp_path):
     assert seen == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("epochs", [310, 31])
+@pytest.mark.parametrize("name", ["coc/cls_imagenet_tiny", "fec/cls_imagenet_large"])
+def test_imagenet_as_released(name, epochs, tmp_path):
+    runner = prepare(name, tmp_path, {"train_cfg.max_epochs": epochs})
+    whole = epochs / 310
+    expected = [
+        timm(e, epochs, 5 * whole, 1e-3, 1e-6, cooldown=10 * whole)
+        for e in range(epochs)
+    ]
+    assert list(rates(runner)) == pytest.approx(expected, rel=1e-9)
+    assert expected[-1] == 1e-6
+
+
+@pytest.mark.parametrize("epochs", [300, 30])
+@pytest.mark.parametrize("family", ["cluenet", "clusterformer"])
+def test_imagenet_of_ours(family, epochs, tmp_path):
+    name = f"{family}/cls_imagenet_small"
+    runner = prepare(name, tmp_path, {"train_cfg.max_epochs": epochs}, epoch_length=10)
+    steps = 10 * epochs
+    expected = [timm(i, steps, steps / 15, 1e-3, 1e-5) for i in range(steps)]
+    assert list(rates(runner)) == pytest.approx(expected, rel=1e-9)
+
+
 @pytest.mark.parametrize("epochs", [None, 3])
 @pytest.mark.parametrize(
     ("name", "own", "warmup", "lr"),
@@ -153,6 +176,7 @@ def test_semantic_fpn(name, own, lr, iterations, tmp_path):
         ("cluenet/mask_rcnn_coco_tiny", (8, 11), 12, 0.1),
         ("cluenet/mask_rcnn_coco_small_ms3x", (27, 33), 36, 0.1),
         ("coc/mask_rcnn_coco_small_4", (8, 11), 12, 0.1),
+        ("fec/mask_rcnn_coco_large", (8, 9, 11), 12, 0.2),
     ],
 )
 def test_mask_rcnn(name, drops, epochs, gamma, tmp_path):
@@ -164,6 +188,37 @@ def test_mask_rcnn(name, drops, epochs, gamma, tmp_path):
     for epoch in range(5, epochs):
         expected = 2e-4 * gamma ** sum(epoch >= drop for drop in drops)
         assert seen[epoch * 100] == pytest.approx(expected), epoch
+
+
+@pytest.mark.parametrize(
+    "name", ["clusterformer/det_coco_tiny", "cluenet/panoptic_coco_tiny_clusterformer"]
+)
+def test_decoder_on_coco(name, tmp_path):
+    runner = prepare(name, tmp_path, epoch_length=100)
+    groups = {
+        key: list(rates(prepare(name, tmp_path, epoch_length=100), i))
+        for i, key in enumerate(("backbone", "head"))
+    }
+    assert runner.max_epochs == 50
+    for key, lr in (("backbone", 1e-5), ("head", 1e-4)):
+        assert groups[key][0] == pytest.approx(1e-3 * lr)
+        assert groups[key][600] == groups[key][3999] == pytest.approx(lr)
+        assert groups[key][4000] == groups[key][4999] == pytest.approx(0.1 * lr)
+
+
+@pytest.mark.parametrize("iterations", [None, 1600])
+def test_decoder_on_ade20k(iterations, tmp_path):
+    name = "clusterformer/semantic_ade20k_tiny"
+    options = {"train_cfg.max_iters": iterations} if iterations else {}
+    steps = iterations or 160_000
+    for i, lr in enumerate((1e-5, 1e-4)):
+        seen = list(rates(prepare(name, tmp_path, options), i))
+        warmup = steps * 1500 / 160_000
+        for step in range(0, steps, steps // 400):
+            expected = lr * (1 - step / steps) ** 0.9
+            if step < warmup:
+                expected = 1e-6 + (lr - 1e-6) * step / warmup
+            assert seen[step] == pytest.approx(expected, rel=1e-9), step
 
 
 def test_a_change_of_rate_leaves_the_start_of_the_warm_up(tmp_path):

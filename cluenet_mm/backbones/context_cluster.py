@@ -31,10 +31,10 @@ class ContextCluster(RegionBackbone):
     """Context Cluster (CoC) backbone for classification, detection and segmentation.
 
     Args:
-        arch: Variant: ``mini_cifar`` (for 32 px), ``tiny``, ``tiny_plain`` (the weights
-            of ``tiny``, meant for ``fold_grids=1``), ``small``, ``medium``,
+        arch: Variant: ``mini_cifar`` (for 32 px), ``tiny``, ``small``, ``medium``,
             ``base_dim64``, ``base_dim96``, or a dict with the keys of a row of
-            ``arch_settings``.
+            ``arch_settings``. The release's ``coc_tiny_plain`` is ``tiny`` with
+            ``cluster_grids=(4, 4, 2, 2)`` and ``fold_grids=1``.
         cluster_grids: Centers per stage, region and head, as rows and columns: an int
             for squares in all stages, or one int or pair per stage. They are no weights
             and may change after training, as may ``fold_grids``.
@@ -72,14 +72,6 @@ class ContextCluster(RegionBackbone):
             "patch": (3, 1, 1),
         },
         "tiny": {
-            "depths": (3, 4, 5, 2),
-            "embed_dims": (32, 64, 196, 320),
-            "mlp_ratios": (8, 8, 4, 4),
-            "num_heads": (4, 4, 8, 8),
-            "head_dims": 24,
-            "patch": (4, 4, 0),
-        },
-        "tiny_plain": {
             "depths": (3, 4, 5, 2),
             "embed_dims": (32, 64, 196, 320),
             "mlp_ratios": (8, 8, 4, 4),

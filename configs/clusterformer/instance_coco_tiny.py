@@ -4,7 +4,7 @@
 #     init_cfg=dict(type="Pretrained", checkpoint=..., prefix="backbone."),
 _base_ = [
     "../_base_/models/cluster_detector.py",
-    "../_base_/datasets/coco_instance.py",
+    "../_base_/datasets/coco_instance_lsj.py",
     "../_base_/schedules/cluster_50e.py",
     "../_base_/default_runtime_det.py",
 ]

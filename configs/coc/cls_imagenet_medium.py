@@ -1,4 +1,4 @@
-# Context Cluster medium on ImageNet-1K for 300 epochs (the paper: 81.2 top-1).
+# Context Cluster medium on ImageNet-1K (the paper: 81.2 top-1).
 _base_ = "cls_imagenet_small.py"
 
 model = dict(backbone=dict(arch="medium"))

@@ -1,4 +1,4 @@
-# Context Cluster small on ImageNet-1K for 300 epochs (the paper: 78.1 top-1).
+# Context Cluster small on ImageNet-1K (the paper: 78.1 top-1).
 _base_ = "cls_imagenet_tiny.py"
 
 model = dict(

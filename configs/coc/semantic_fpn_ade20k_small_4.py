@@ -22,7 +22,6 @@ model = dict(
         # Neither is a weight: pretraining may have had others.
         cluster_grids=2,
         fold_grids=(8, 4, 2, 1),
-        drop_path_rate=0.3,
     ),
     neck=dict(in_channels=[64, 128, 320, 512]),
     decode_head=dict(num_classes=150),

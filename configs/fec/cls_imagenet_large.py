@@ -1,4 +1,4 @@
-# FEC large on ImageNet-1K for 300 epochs.
+# FEC large on ImageNet-1K.
 _base_ = "cls_imagenet_base.py"
 
 model = dict(backbone=dict(arch="large"))

@@ -11,7 +11,13 @@ _base_ = [
     "../_base_/default_runtime_det.py",
 ]
 
-# 16 images a step: 2 x 8 devices -> 2e-4 (schedules/mask_rcnn_1x.py).
+# As FEC was released: 16 images a step, 4 x 4 devices -> 2e-4, and three smaller steps.
+train_dataloader = dict(batch_size=4)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.001, by_epoch=False, end=500),
+    dict(type="MultiStepLR", milestones=[8, 9, 11], gamma=0.2, end=12),
+]
+
 model = dict(
     backbone=dict(
         type="cluenet_mm.FEC",
@@ -20,7 +26,6 @@ model = dict(
         # are large. Neither is a weight: pretraining may have had others.
         cluster_grids=7,
         fold_grids=(2, 2, 1, 1),
-        drop_path_rate=0.1,
     ),
     neck=dict(in_channels=[32, 64, 196, 320]),
 )

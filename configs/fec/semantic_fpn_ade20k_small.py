@@ -21,7 +21,6 @@ model = dict(
         # others.
         cluster_grids=(10, 10, 5, 5),
         fold_grids=1,
-        drop_path_rate=0.1,
     ),
     neck=dict(in_channels=[32, 64, 196, 320]),
     decode_head=dict(num_classes=150),

@@ -22,7 +22,6 @@ PARAMETERS = {  # with a classifier for this many classes
     (CLUENet, "base", 100): 30_198_452,
     (ContextCluster, "mini_cifar", 100): 2_722_068,
     (ContextCluster, "tiny", 1000): 5_570_584,
-    (ContextCluster, "tiny_plain", 1000): 5_570_584,
     (ContextCluster, "small", 1000): 14_657_024,
     (ContextCluster, "medium", 1000): 29_290_520,
     (FEC, "small", 1000): 5_727_528,

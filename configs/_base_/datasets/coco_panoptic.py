@@ -1,12 +1,33 @@
-# Panoptic COCO in data/coco (docs/data.md), as mmdet reads it, without panopticapi.
+# Panoptic COCO in data/coco (docs/data.md), as mmdet reads it, without panopticapi, and
+# with the large-scale jitter of its Mask2Former: images of 0.1 to 2 times 1024 pixels,
+# crops of 1024.
 _base_ = "mmdet::_base_/datasets/coco_panoptic.py"
 
 load = dict(type="cluenet_mm.LoadPanoptic")
 train_pipeline = [
     dict(type="LoadImageFromFile"),
     load,
-    dict(type="Resize", scale=(1333, 800), keep_ratio=True),
     dict(type="RandomFlip", prob=0.5),
+    dict(
+        type="RandomResize",
+        scale=(1024, 1024),
+        ratio_range=(0.1, 2.0),
+        keep_ratio=True,
+    ),
+    dict(
+        type="RandomCrop",
+        crop_size=(1024, 1024),
+        crop_type="absolute",
+        recompute_bbox=True,
+        allow_negative_crop=True,
+    ),
+    # An image without things has stuff.
+    dict(
+        type="FilterAnnotations",
+        min_gt_bbox_wh=(1e-5, 1e-5),
+        by_mask=True,
+        keep_empty=False,
+    ),
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [

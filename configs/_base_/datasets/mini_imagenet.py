@@ -1,5 +1,5 @@
 # Mini-ImageNet, 100 classes, 48,000 train and 12,000 val images (docs/data.md).
-# Augmentation of CLUENet's release; channel statistics of ImageNet.
+# Augmentation and channel statistics (ImageNet's) of CLUENet's release.
 data_preprocessor = dict(
     num_classes=100,
     mean=[123.675, 116.28, 103.53],
@@ -28,8 +28,8 @@ train_pipeline = [
         max_area_ratio=0.2,
         aspect_range=(0.3, 3.3),
         mode="const",
-        # The mean, in the order of the loaded image (BGR): zero once normalised.
-        fill_color=[103.53, 116.28, 123.675],
+        # Black: the release erases before it normalizes.
+        fill_color=[0, 0, 0],
     ),
     dict(type="PackInputs"),
 ]

@@ -1,4 +1,4 @@
-# The schedule in which Context Cluster and FEC were published: 80,000 iterations,
+# The schedule in which Context Cluster and FEC were released: 80,000 iterations,
 # AdamW, polynomial decay to zero.
 # 16 images a step: 4 x 4 devices -> 1e-4. Other sizes: --auto-scale-lr.
 optim_wrapper = dict(
