@@ -12,7 +12,7 @@ from .model import build_model, load_weights
 from .optim_wrapper import (
     GuardedAmpOptimWrapper,
     GuardedOptimWrapper,
-    NonFiniteLossError,
+    NonFiniteError,
 )
 from .seed_hook import EpochSeedHook
 from .strict_load_hook import StrictLoadHook
@@ -25,7 +25,7 @@ __all__ = [
     "GuardedAmpOptimWrapper",
     "GuardedOptimWrapper",
     "InstanceTTAModel",
-    "NonFiniteLossError",
+    "NonFiniteError",
     "StrictLoadHook",
     "build_model",
     "load_weights",
