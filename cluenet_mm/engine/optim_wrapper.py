@@ -64,7 +64,9 @@ class GuardedOptimWrapper(OptimWrapper):
                 f"max_consecutive_skips must be at least 1, got {max_consecutive_skips}"
             )
         self.max_consecutive_skips = max_consecutive_skips
-        self._loss = torch.zeros(())  # mean over the batches of the window so far
+        # Mean over the batches of the window so far. It begins as a number, since a new
+        # tensor would wait for the device.
+        self._loss: Tensor | float = 0.0
 
     def update_params(
         self,
@@ -82,15 +84,14 @@ class GuardedOptimWrapper(OptimWrapper):
         Raises:
             NonFiniteError: See the class.
         """
-        part = self.scale_loss(loss.detach().float().sum())
-        self._loss = part + self._loss.to(part.device)
+        self._loss = self.scale_loss(loss.detach().float().sum()) + self._loss
         super().update_params(loss, step_kwargs, zero_kwargs)
 
     def step(self, **kwargs: object) -> None:
         """Clip the gradients and step, unless something is not finite on a rank."""
-        watched = {"loss": self._loss, **self._watched_gradients()}
-        values = torch.stack([value.to(self._loss) for value in watched.values()])
-        self._loss = torch.zeros(())
+        loss, self._loss = torch.as_tensor(self._loss), 0.0
+        watched = {"loss": loss, **self._watched_gradients()}
+        values = torch.stack([value.to(loss) for value in watched.values()])
         finite = values.isfinite().all().float()
         all_reduce(finite, "min")
         if not finite:
