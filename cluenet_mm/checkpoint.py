@@ -45,6 +45,7 @@ __all__ = [
     "save_checkpoint",
 ]
 
+ZIP_MAGIC = b"PK\x03\x04"
 MapLocation = str | torch.device | Callable | dict | None
 
 
@@ -194,13 +195,15 @@ def _allow_list() -> Iterator[None]:
 
 
 def load_checkpoint(
-    path: str | os.PathLike, map_location: MapLocation = "cpu"
+    path: str | os.PathLike, map_location: MapLocation = "cpu", mmap: bool = False
 ) -> dict[str, Any]:
     """Load a checkpoint without running any code that it contains.
 
     Args:
         path: Local file, as written by MMEngine or ``torch.save``.
         map_location: Where tensors go, as in :func:`torch.load`.
+        mmap: Whether tensors stay in the file until they are used, for a look at the
+            rest. Files in the format before PyTorch 1.6 are read all the same.
 
     Returns:
         The dictionary in the file. NumPy values come back as such, paths as pure
@@ -225,14 +228,19 @@ def load_checkpoint(
         raise CheckpointError(
             f"checkpoint {path} is empty; use an older one or fetch it again"
         )
-    if magic == b"PK\x03\x04" and not zipfile.is_zipfile(path):
+    if magic == ZIP_MAGIC and not zipfile.is_zipfile(path):
         raise CheckpointError(
             f"checkpoint {path} is cut short (an interrupted copy or save); "
             "use an older one or fetch it again"
         )
     try:
         with _allow_list():
-            checkpoint = torch.load(path, map_location, weights_only=True)
+            checkpoint = torch.load(
+                path,
+                map_location,
+                weights_only=True,
+                mmap=mmap and magic == ZIP_MAGIC,
+            )
     except _RefusedError as error:
         raise CheckpointError(_refusal(path, str(error))) from None
     except pickle.UnpicklingError as error:

@@ -2,13 +2,15 @@
 
 Each registry is a child of MMEngine's root of the same kind, so that
 ``type='cluenet_mm.CLUENet'`` is found from the scope of mmpretrain, mmdet or
-mmseg: MMEngine imports ``cluenet_mm.registry`` on the first such name, and the
-``locations`` below are imported when something is looked up in them. Nothing
-else has to be imported by the user.
+mmseg: MMEngine imports ``cluenet_mm.registry`` on the first such name, and a lookup
+imports what the name needs. Nothing else has to be imported by the user.
 
 From then on MMEngine loads checkpoints with our allow-list: with PyTorch 2.6 or newer
 MMEngine 0.10 cannot read its own, whoever's runner or script asks for them.
 """
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
@@ -33,11 +35,42 @@ __all__ = [
 
 SCOPE = "cluenet_mm"
 
-MODELS = Registry(
+
+class LazyRegistry(Registry):
+    """A registry that imports the module of a name when that name is looked up.
+
+    MMEngine's imports all of its ``locations`` for the first name: a backbone would
+    wait for mmdet and mmseg.
+
+    Args:
+        name: Name of the registry.
+        parent: MMEngine's registry of that kind.
+        modules: Names that each module registers.
+    """
+
+    def __init__(
+        self, name: str, parent: Registry, modules: Mapping[str, Sequence[str]]
+    ) -> None:
+        super().__init__(name, parent=parent, scope=SCOPE)
+        self.modules = {n: module for module, names in modules.items() for n in names}
+
+    def get(self, key: str) -> type | None:
+        """Look up ``key``, which may begin with a scope; None if it is unknown."""
+        name = key.removeprefix(f"{SCOPE}.")
+        if name in self.modules:
+            import_module(self.modules[name])
+        return super().get(key)
+
+
+MODELS = LazyRegistry(
     "model",
-    parent=MMENGINE_MODELS,
-    scope=SCOPE,
-    locations=["cluenet_mm.backbones", "cluenet_mm.decoders", "cluenet_mm.engine"],
+    MMENGINE_MODELS,
+    {
+        "cluenet_mm.backbones": ("CLUENet", "ClusterFormer", "ContextCluster", "FEC"),
+        "cluenet_mm.decoders": ("ClusterDetector", "ClusterHead", "ClusterSegHead"),
+        "cluenet_mm.engine": ("InstanceTTAModel",),
+        "cluenet_mm.engine.tensor_preprocessor": ("TensorDataPreprocessor",),
+    },
 )
 DATASETS = Registry(
     "dataset", parent=MMENGINE_DATASETS, scope=SCOPE, locations=["cluenet_mm.datasets"]
@@ -54,8 +87,13 @@ METRICS = Registry(
     scope=SCOPE,
     locations=["cluenet_mm.evaluation"],
 )
-HOOKS = Registry(
-    "hook", parent=MMENGINE_HOOKS, scope=SCOPE, locations=["cluenet_mm.engine"]
+HOOKS = LazyRegistry(
+    "hook",
+    MMENGINE_HOOKS,
+    {
+        "cluenet_mm.engine": ("DrawPredictionsHook", "EpochSeedHook", "StrictLoadHook"),
+        "cluenet_mm.interpret": ("ClusterVisualizationHook",),
+    },
 )
 OPTIM_WRAPPERS = Registry(
     "optimizer wrapper",

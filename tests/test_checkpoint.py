@@ -53,6 +53,7 @@ def forged_array(dtype: object, data: object) -> Calls:
 VOID_STATE = (3, "|", None, None, None, 8, 1, 0)
 
 
+@pytest.mark.parametrize("mmap", [False, True])
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize(
     ("call", "named"),
@@ -64,12 +65,12 @@ VOID_STATE = (3, "|", None, None, None, 8, 1, 0)
         (lambda mark: Calls(os.mkdir, (str(mark),)), "posix.mkdir"),
     ],
 )
-def test_code_is_refused_and_does_not_run(tmp_path, call, named, legacy):
+def test_code_is_refused_and_does_not_run(tmp_path, call, named, legacy, mmap):
     mark, path = tmp_path / "mark", tmp_path / "evil.pth"
     payload = {**WEIGHTS, "extra": call(mark)}
     torch.save(payload, path, _use_new_zipfile_serialization=not legacy)
     with pytest.raises(CheckpointError, match="is refused") as seen:
-        load_checkpoint(path)
+        load_checkpoint(path, mmap=mmap)
     assert named in str(seen.value)
     assert str(path) in str(seen.value)
     assert not mark.exists()
@@ -178,7 +179,8 @@ def test_the_allow_list_ends_with_the_call(tmp_path):
         torch.load(tmp_path / "history.pth", weights_only=True)
 
 
-def test_bad_files_are_one_line_with_the_name(tmp_path):
+@pytest.mark.parametrize("mmap", [False, True])
+def test_bad_files_are_one_line_with_the_name(tmp_path, mmap):
     path = tmp_path / "model.pth"
     with pytest.raises(FileNotFoundError, match=r"model\.pth does not exist"):
         load_checkpoint(path)
@@ -196,7 +198,7 @@ def test_bad_files_are_one_line_with_the_name(tmp_path):
     ):
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=message) as seen:
-            load_checkpoint(path)
+            load_checkpoint(path, mmap=mmap)
         assert str(path) in str(seen.value)
         assert "\n" not in str(seen.value)
     torch.save([1, 2], path)
@@ -204,6 +206,24 @@ def test_bad_files_are_one_line_with_the_name(tmp_path):
         load_checkpoint(path)
     with pytest.raises(RuntimeError, match="nodevice"):
         load_checkpoint(path, "nodevice")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_look_at_a_checkpoint_leaves_its_tensors_in_the_file(tmp_path, legacy):
+    weight = torch.randn(1_000_000)
+    content = {"state_dict": {"weight": weight}, "meta": {"epoch": 3}}
+    path = tmp_path / "model.pth"
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    before = bytes_read()
+    loaded = load_checkpoint(path, mmap=True)
+    assert (bytes_read() - before < 100_000) is not legacy
+    assert loaded["meta"] == {"epoch": 3}
+    assert torch.equal(loaded["state_dict"]["weight"], weight)
+
+
+def bytes_read() -> int:
+    """By this process so far, without what it looked at through mapped memory."""
+    return int(Path("/proc/self/io").read_text().split()[1])
 
 
 def test_saving_replaces_the_file_or_leaves_it(tmp_path):

@@ -149,7 +149,7 @@ def set_resume(cfg: Config, checkpoint: str | None) -> bool:
             say(f"No checkpoint in {cfg.work_dir}: training starts from the beginning.")
             return True
     try:
-        state = load_checkpoint(path)
+        state = load_checkpoint(path, mmap=True)  # the runner reads its tensors
     except (CheckpointError, FileNotFoundError) as error:
         raise CheckpointError(f"{error}.{older_checkpoint(path)}") from error
     if not {"meta", "message_hub", "optimizer"} <= state.keys():
@@ -182,7 +182,7 @@ def older_checkpoint(broken: Path) -> str:
     ]
     for path in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
-            load_checkpoint(path)
+            load_checkpoint(path, mmap=True)
         except CheckpointError:
             continue
         return f" An older one is whole: go on with --resume {path}"

@@ -17,10 +17,10 @@ class TensorImages(Dataset):
 
     PyTorch's loader asks ``__getitems__`` for all samples of a batch at once. Nothing
     is decoded, transformed or packed image by image, so that one process feeds a GPU;
-    augmentation and normalization are left to
-    :class:`cluenet_mm.engine.TensorDataPreprocessor`. The loader's config needs
-    ``collate_fn=dict(type="torch.utils.data.default_convert")``, which leaves the
-    batch as it is.
+    augmentation and normalization are left to ``cluenet_mm.TensorDataPreprocessor``.
+    The loader's config needs
+    ``collate_fn=dict(type="torch.utils.data.default_convert")``, which leaves the batch
+    as it is.
 
     Args:
         path: File of NumPy's ``.npz`` format with ``images`` (uint8, N x 3 x H x W,

@@ -1,4 +1,4 @@
-"""Optimiser wrappers that leave out a step whose loss is not finite."""
+"""Optimizer wrappers that skip a step whose loss or gradients are not finite."""
 
 import logging
 from collections.abc import Iterator
@@ -10,45 +10,44 @@ from mmengine.dist import all_reduce
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.runner import autocast
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cluenet_mm.registry import OPTIM_WRAPPERS
 
 SKIPPED_STEPS = "train/skipped_steps"
+_IN_A_ROW = "skipped_steps_in_a_row"
 
 
-class NonFiniteLossError(FloatingPointError):
-    """The loss was not finite for too many steps in a row."""
+class NonFiniteError(FloatingPointError):
+    """The loss or the gradients were not finite for too many steps in a row."""
 
 
 @OPTIM_WRAPPERS.register_module()
 class GuardedOptimWrapper(OptimWrapper):
-    """MMEngine's ``OptimWrapper`` that skips steps whose loss is NaN or infinite.
+    """MMEngine's ``OptimWrapper`` that skips steps with a NaN or infinite number.
 
-    All ranks decide alike: if the loss of one of them is not finite, none runs the
-    backward pass and none steps, so that their weights stay equal. The number of
-    skipped steps so far stands in the log as ``skipped_steps`` from the first one
-    on, and is resumed with the run. The learning rate schedule goes on meanwhile.
+    A step is skipped if its loss or one of its gradients is not finite: a finite loss
+    can have gradients that are not, such as that of a square root at 0. All ranks
+    decide alike, so that their weights stay equal. The number of skipped steps so far
+    is in the log as ``skipped_steps`` from the first one on, and is resumed with the
+    run. The learning rate schedule continues meanwhile.
 
     With gradient accumulation a step is the whole window of ``accumulative_counts``
-    batches: one bad batch drops the window, with what was accumulated before it and
-    without a backward pass for what follows. (A step with the rest would mix ranks
-    that have not exchanged their gradients yet.) It counts as one skip.
+    batches: one bad batch drops the window, and counts as one skip.
 
-    Deciding needs the loss on the host before the backward pass: one device
-    synchronisation a batch, and one all-reduce of a single number over the ranks.
-    MMEngine reads the loss for its log in every iteration as well, so this moves a
-    wait forward rather than adding one.
+    The decision costs one read of the gradients, one all-reduce of a single number
+    over the ranks and one device synchronization a step. Gradients whose norm overflows
+    count as not finite: clipping would make them zero.
 
     Args:
-        optimizer: The optimiser to step; MMEngine's builder passes it.
+        optimizer: The optimizer to step; MMEngine's builder passes it.
         accumulative_counts: Batches to accumulate gradients over.
         clip_grad: Options of gradient clipping, as for MMEngine's ``OptimWrapper``.
         max_consecutive_skips: Skips in a row after which training stops.
 
     Raises:
-        NonFiniteLossError: After ``max_consecutive_skips`` skips in a row.
+        NonFiniteError: After ``max_consecutive_skips`` skips in a row.
         ValueError: ``max_consecutive_skips`` is below 1.
     """
 
@@ -65,12 +64,13 @@ class GuardedOptimWrapper(OptimWrapper):
                 f"max_consecutive_skips must be at least 1, got {max_consecutive_skips}"
             )
         self.max_consecutive_skips = max_consecutive_skips
-        self._consecutive_skips = 0
-        self._window_dropped = False
+        # Mean over the batches of the window so far. It begins as a number, since a new
+        # tensor would wait for the device.
+        self._loss: Tensor | float = 0.0
 
     def update_params(
         self,
-        loss: torch.Tensor,
+        loss: Tensor,
         step_kwargs: dict | None = None,
         zero_kwargs: dict | None = None,
     ) -> None:
@@ -78,42 +78,66 @@ class GuardedOptimWrapper(OptimWrapper):
 
         Args:
             loss: Scalar, of any floating type.
-            step_kwargs: Arguments of the optimiser's ``step``.
+            step_kwargs: Arguments of the optimizer's ``step``.
             zero_kwargs: Arguments of its ``zero_grad``.
 
         Raises:
-            NonFiniteLossError: See the class.
+            NonFiniteError: See the class.
         """
-        if not self._window_dropped and _finite_on_all_ranks(loss):
-            super().update_params(loss, step_kwargs, zero_kwargs)
-            if self.should_update():
-                self._consecutive_skips = 0
-            return
-        if not self._window_dropped:
-            self._window_dropped = True
-            self.zero_grad(**(zero_kwargs or {}))
-            self._count_skip(loss)
-        self._inner_count += 1  # MMEngine's protocol: once for each update_params
-        if self.should_update():
-            self._window_dropped = False
+        self._loss = self.scale_loss(loss.detach().float().sum()) + self._loss
+        super().update_params(loss, step_kwargs, zero_kwargs)
 
-    def _count_skip(self, loss: torch.Tensor) -> None:
+    def step(self, **kwargs: object) -> None:
+        """Clip the gradients and step, unless something is not finite on a rank."""
+        loss, self._loss = torch.as_tensor(self._loss), 0.0
+        watched = {"loss": loss, **self._watched_gradients()}
+        values = torch.stack([value.to(loss) for value in watched.values()])
+        finite = values.isfinite().all().float()
+        all_reduce(finite, "min")
+        if not finite:
+            self._count_skip(dict(zip(watched, values.tolist(), strict=True)))
+            return
+        self._finite_step(**kwargs)
+        if self._in_a_row:
+            self.message_hub.update_info(_IN_A_ROW, 0)
+
+    def _finite_step(self, **kwargs: object) -> None:
+        super().step(**kwargs)
+
+    def _watched_gradients(self) -> dict[str, Tensor]:
+        """Euclidean norm over all gradients, not finite if one of them is not."""
+        groups = self.optimizer.param_groups
+        parameters = [p for group in groups for p in group["params"]]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if not gradients:
+            return {}
+        # A few kernels for all of them. (torch.nn.utils.get_total_norm is PyTorch 2.6.)
+        norms = torch._foreach_norm(gradients)
+        norms = torch.stack([norm.to(norms[0]) for norm in norms])
+        return {"gradient norm": norms.norm()}
+
+    @property
+    def _in_a_row(self) -> int:
+        return self.message_hub.runtime_info.get(_IN_A_ROW, 0)
+
+    def _count_skip(self, values: dict[str, float]) -> None:
         history = self.message_hub.log_scalars.get(SKIPPED_STEPS)
-        total = 1 + (0 if history is None else int(history.current()))
+        total, row = 1 + int(history.current() if history else 0), 1 + self._in_a_row
         self.message_hub.update_scalar(SKIPPED_STEPS, total)
-        self._consecutive_skips += 1
-        value, row = loss.item(), self._consecutive_skips
-        seen = f"loss {value} at iteration {self.inner_count + 1}"
+        self.message_hub.update_info(_IN_A_ROW, row)
+        seen = " and ".join(f"{name} {value:.4g}" for name, value in values.items())
+        seen += f" at iteration {self.inner_count}"
         print_log(
-            f"Skipped a step: {seen} is not finite on every rank "
+            f"Skipped a step: {seen} must be finite on every rank "
             f"({row} in a row, {total} in all)",
             logger="current",
             level=logging.WARNING,
         )
         if row >= self.max_consecutive_skips:
             rates = sorted({group["lr"] for group in self.optimizer.param_groups})
-            raise NonFiniteLossError(
-                f"stopped after {row} steps in a row without a finite loss: {seen}, "
+            raise NonFiniteError(
+                f"stopped after {row} steps in a row whose loss or gradients were not "
+                f"finite: {seen}, "
                 f"learning rate {', '.join(f'{rate:.3g}' for rate in rates)}. "
                 "Resume from a checkpoint before it with a lower learning rate, a "
                 "longer warm-up, clip_grad=dict(max_norm=1.0), or bfloat16 or no AMP; "
@@ -121,22 +145,17 @@ class GuardedOptimWrapper(OptimWrapper):
             )
 
 
-def _finite_on_all_ranks(loss: torch.Tensor) -> bool:
-    finite = torch.isfinite(loss.detach()).all().float()
-    all_reduce(finite, "min")
-    return bool(finite)
-
-
 @OPTIM_WRAPPERS.register_module()
 class GuardedAmpOptimWrapper(GuardedOptimWrapper):
     """:class:`GuardedOptimWrapper` with automatic mixed precision.
 
     Takes the place of MMEngine's ``AmpOptimWrapper``, which refuses to run on a CPU.
-    Gradients that overflow under a finite loss are the gradient scaler's business:
-    it leaves out that step and lowers its scale, and they are not counted here.
+    With float16, gradients that overflow under a finite loss are the gradient
+    scaler's business: it skips that step and lowers its scale, and they are not
+    counted here.
 
     Args:
-        optimizer: The optimiser to step; MMEngine's builder passes it.
+        optimizer: The optimizer to step; MMEngine's builder passes it.
         loss_scale: ``"dynamic"``, a constant scale, or the options of
             :class:`torch.amp.GradScaler`. Used with float16 alone: bfloat16 has the
             range of float32 and needs no scale.
@@ -188,11 +207,15 @@ class GuardedAmpOptimWrapper(GuardedOptimWrapper):
             device, enabled=dtype == "float16", **options
         )
 
-    def backward(self, loss: torch.Tensor, **kwargs: object) -> None:
+    def backward(self, loss: Tensor, **kwargs: object) -> None:
         """Run the backward pass of the scaled loss."""
         super().backward(self.loss_scaler.scale(loss), **kwargs)
 
-    def step(self, **kwargs: object) -> None:
+    def _watched_gradients(self) -> dict[str, Tensor]:
+        # The scaler looks at them itself.
+        return {} if self.loss_scaler.is_enabled() else super()._watched_gradients()
+
+    def _finite_step(self, **kwargs: object) -> None:
         """Clip the unscaled gradients, step unless they overflowed, set the scale."""
         if self.clip_grad_kwargs:
             self.loss_scaler.unscale_(self.optimizer)
@@ -201,15 +224,15 @@ class GuardedAmpOptimWrapper(GuardedOptimWrapper):
         self.loss_scaler.update(self.constant_scale)
 
     def state_dict(self) -> dict:
-        """State of the optimiser, and of the scaler under ``loss_scaler``."""
+        """State of the optimizer, and of the scaler under ``loss_scaler``."""
         return {**super().state_dict(), "loss_scaler": self.loss_scaler.state_dict()}
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Load :meth:`state_dict`; the scaler's part may be missing or empty."""
-        scaler = state_dict.pop("loss_scaler", None)
-        if scaler:
+        rest = dict(state_dict)  # MMEngine takes its own keys out, too
+        if scaler := rest.pop("loss_scaler", None):
             self.loss_scaler.load_state_dict(scaler)
-        super().load_state_dict(state_dict)
+        super().load_state_dict(rest)
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:

@@ -33,7 +33,9 @@ class EpochSeedHook(Hook):
     the data of the past iterations, with ``num_workers >= 1``. Not exact: persistent
     workers (their streams run through all epochs), random transforms in an
     iteration-based run with ``num_workers=0``, a checkpoint in the middle of an
-    epoch, and CUDA operators that are not deterministic (see MMEngine's
+    epoch, or of a window of ``accumulative_counts`` batches (where these do not divide
+    an epoch: gradients are not in the checkpoint, and MMEngine's log warns), and CUDA
+    operators that are not deterministic (see MMEngine's
     ``randomness=dict(deterministic=True)``).
     """
 

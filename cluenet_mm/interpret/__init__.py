@@ -11,6 +11,7 @@ from .draw import (
     mean_colors,
     merge_clusters,
 )
+from .hook import ClusterVisualizationHook
 from .importance import (
     Importance,
     ReceptiveFields,
@@ -25,6 +26,7 @@ from .pixels import from_sample, to_input, to_picture
 from .trace import Clustering, Trace, find_backbone, trace, tracing
 
 __all__ = [
+    "ClusterVisualizationHook",
     "Clustering",
     "Importance",
     "ReceptiveFields",

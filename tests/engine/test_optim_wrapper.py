@@ -1,8 +1,9 @@
-"""The guard against losses that are not finite."""
+"""The guard against losses and gradients that are not finite."""
 
 import logging
 import os
 
+import numpy as np
 import pytest
 import torch
 from mmengine.logging import MessageHub, MMLogger
@@ -14,7 +15,7 @@ from torch import distributed, multiprocessing, nn
 from cluenet_mm.engine import (
     GuardedAmpOptimWrapper,
     GuardedOptimWrapper,
-    NonFiniteLossError,
+    NonFiniteError,
 )
 
 BAD = (float("nan"), float("inf"), -float("inf"))
@@ -43,6 +44,18 @@ def train(model, wrapper, data, factors) -> None:
         wrapper.update_params(loss * factor)
 
 
+def train_with_roots(model, wrapper, data, bad_at) -> None:
+    """At ``bad_at``, a finite loss whose gradients are NaN: a square root at 0."""
+    for index, batch in enumerate(data):
+        with wrapper.optim_context(model):
+            loss = model(batch).square().mean()
+        if index in bad_at:
+            root = (model.weight - model.weight.detach()).square().sum().sqrt()
+            loss = loss + root
+        assert loss.isfinite()
+        wrapper.update_params(loss)
+
+
 def skipped(hub: MessageHub) -> int:
     return int(hub.get_scalar("train/skipped_steps").current())
 
@@ -58,6 +71,52 @@ def test_a_bad_step_is_as_if_it_had_not_been(hub, kind, bad):
     assert torch.equal(model.weight, reference.weight)
     assert wrapper.inner_count == 5
     assert skipped(hub) == 1
+
+
+CLIPS = (None, {"max_norm": 0.1}, {"type": "value", "clip_value": 0.1})
+
+
+@pytest.mark.parametrize("clip", CLIPS, ids=["free", "norm", "value"])
+@pytest.mark.parametrize("kind", [GuardedOptimWrapper, GuardedAmpOptimWrapper])
+def test_bad_gradients_of_a_finite_loss_are_skipped(hub, kind, clip):
+    data = batches(5)
+    model, wrapper = make(kind, clip_grad=clip and clip.copy())
+    train_with_roots(model, wrapper, data, {2})
+    reference, plain = make(kind, clip_grad=clip and clip.copy())
+    train(reference, plain, data[[0, 1, 3, 4]], [1] * 4)
+    assert torch.equal(model.weight, reference.weight)
+    assert torch.equal(model.bias, reference.bias)
+    assert skipped(hub) == 1
+    if clip and "max_norm" in clip:
+        assert all(map(np.isfinite, hub.get_scalar("train/grad_norm").data[0]))
+
+
+def test_infinite_gradients_are_skipped_with_clipping_of_values(hub):
+    """Which would make them finite."""
+    model, wrapper = make(clip_grad={"type": "value", "clip_value": 0.1})
+    before = model.weight.detach().clone()
+    wrapper.update_params((model.weight - before).sqrt().sum())  # slope: infinity
+    assert torch.equal(model.weight, before)
+
+
+@pytest.mark.parametrize("bad_at", [3, 4, 5])
+def test_bad_gradients_drop_their_accumulation_window(hub, bad_at):
+    data = batches(9)
+    model, wrapper = make(accumulative_counts=3)
+    wrapper.initialize_count_status(model, 0, 9)
+    train_with_roots(model, wrapper, data, {bad_at})
+    reference, plain = make(accumulative_counts=3)
+    train(reference, plain, data[[0, 1, 2, 6, 7, 8]], [1] * 6)
+    assert torch.equal(model.weight, reference.weight)
+    assert skipped(hub) == 1
+
+
+def test_bad_gradients_stop_the_training_like_losses(hub):
+    model, wrapper = make(max_consecutive_skips=3)
+    train_with_roots(model, wrapper, batches(1), {0})
+    train(model, wrapper, batches(1), [BAD[0]])
+    with pytest.raises(NonFiniteError, match=r"loss 0\.\d+ and gradient norm nan at"):
+        train_with_roots(model, wrapper, batches(1), {0})
 
 
 def test_without_bad_steps_it_is_mmengines(hub):
@@ -90,23 +149,22 @@ def test_training_stops_after_n_in_a_row_and_not_before(hub):
     nan = BAD[0]
     train(model, wrapper, batches(7), [nan, nan, 1, nan, nan, 1, 1])
     assert skipped(hub) == 4
-    with pytest.raises(
-        NonFiniteLossError, match=r"3 steps in a row.*rate 0\.1"
-    ) as seen:
+    with pytest.raises(NonFiniteError, match=r"3 steps in a row.*rate 0\.1") as seen:
         train(model, wrapper, batches(3), [nan] * 3)
     assert "iteration 10" in str(seen.value)
     assert isinstance(seen.value, FloatingPointError)
     assert torch.isfinite(model.weight).all()
 
 
-def test_the_count_goes_on_after_resuming(hub):
+def test_the_counts_are_resumed(hub):
     model, wrapper = make()
-    train(model, wrapper, batches(2), [BAD[0]] * 2)
+    train(model, wrapper, batches(3), [BAD[0], 1, BAD[0]])
     state = hub.state_dict()
     later = MessageHub.get_instance("resumed")
-    model, wrapper = make()
+    model, wrapper = make(max_consecutive_skips=2)
     later.load_state_dict(state)
-    train(model, wrapper, batches(1), [BAD[0]])
+    with pytest.raises(NonFiniteError, match="2 steps in a row"):
+        train(model, wrapper, batches(1), [BAD[0]])
     assert skipped(later) == 3
 
 
@@ -116,7 +174,9 @@ def test_amp_computes_in_bfloat16_on_a_cpu_and_restores_its_state(hub):
         assert model(batches(1)).dtype == torch.bfloat16
     train(model, wrapper, batches(2), [1, 1])
     _, other = make(GuardedAmpOptimWrapper)
-    other.load_state_dict(wrapper.state_dict())
+    state = wrapper.state_dict()
+    other.load_state_dict(state)
+    assert "loss_scaler" in state  # another caller may load it as well
     moments = [
         w.optimizer.state_dict()["state"][0]["exp_avg"] for w in (wrapper, other)
     ]
@@ -161,7 +221,10 @@ def test_they_build_by_name(hub, name):
 
 
 class RankModel(BaseModel):
-    """Loss of a linear layer; infinite at the given calls, for one rank."""
+    """Loss of a linear layer, infinite at the given calls, for one rank.
+
+    Calls count from 1; at their negatives the loss is finite, its gradients are not.
+    """
 
     def __init__(self, bad_calls: tuple[int, ...]) -> None:
         super().__init__()
@@ -172,7 +235,9 @@ class RankModel(BaseModel):
     def forward(self, inputs, mode="loss"):
         self.calls += 1
         loss = self.linear(inputs).square().mean()
-        return {"loss": loss * (BAD[1] if self.calls - 1 in self.bad_calls else 1)}
+        if -self.calls in self.bad_calls:
+            loss = loss + (self.linear.weight * 0).sum().sqrt()
+        return {"loss": loss * (BAD[1] if self.calls in self.bad_calls else 1)}
 
 
 def train_rank(rank, folder, amp, counts, factors_bad, kept) -> None:
@@ -203,7 +268,10 @@ def train_rank(rank, folder, amp, counts, factors_bad, kept) -> None:
 
 @pytest.mark.parametrize(
     ("amp", "counts", "bad", "kept"),
-    [(False, 1, (2,), (0, 1, 3, 4, 5)), (True, 2, (2, 5), (0, 1))],
+    [
+        (False, 1, (3, -5), (0, 1, 3, 5)),
+        (True, 2, (3, -6), (0, 1)),
+    ],
     ids=["plain", "amp-accumulated"],
 )
 def test_all_ranks_skip_when_one_is_bad(tmp_path, amp, counts, bad, kept):
@@ -224,6 +292,7 @@ def test_every_skip_is_a_warning(hub):
     logger.addHandler(handler)
     model, wrapper = make()
     train(model, wrapper, batches(3), [1, BAD[1], 1])
-    assert [text.split(" is ")[0] for text in seen] == [
-        "Skipped a step: loss inf at iteration 2"
+    assert seen == [
+        "Skipped a step: loss inf and gradient norm nan at iteration 2 must be finite "
+        "on every rank (1 in a row, 1 in all)"
     ]

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import toy
+from mmengine.config import Config
 from PIL import Image
 
 from cluenet_mm.checkpoint import load_checkpoint, save_checkpoint
@@ -96,6 +98,21 @@ def test_a_truncated_last_checkpoint_names_an_older_one(trained, tmp_path):
     assert f"{bad} is cut short" in output
     assert f"An older one is whole: go on with --resume {good}" in output
     assert "Traceback" not in output
+
+
+def test_a_resume_leaves_the_tensors_to_the_runner(trained):
+    set_resume = runpy.run_path(str(toy.TOOLS / "train.py"))["set_resume"]
+    path = trained / "large.pth"
+    state = load_checkpoint(trained / WORK / "epoch_3.pth")
+    save_checkpoint({**state, "more": torch.zeros(1_000_000)}, path)
+    before = bytes_read()
+    assert set_resume(Config({"train_cfg": {"max_epochs": 4}}), str(path))
+    assert bytes_read() - before < 500_000
+
+
+def bytes_read() -> int:
+    """By this process so far, without what it looked at through mapped memory."""
+    return int(Path("/proc/self/io").read_text().split()[1])
 
 
 def run_here(*words: object) -> str:

@@ -11,8 +11,12 @@ from mmengine.runner import Runner
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cluenet_mm import config_path
-from cluenet_mm.engine import ClusterVisualizationHook
-from cluenet_mm.interpret import cluster_figure, from_sample, trace
+from cluenet_mm.interpret import (
+    ClusterVisualizationHook,
+    cluster_figure,
+    from_sample,
+    trace,
+)
 from cluenet_mm.interpret.draw import render
 
 

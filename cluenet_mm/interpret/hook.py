@@ -4,10 +4,10 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from ..interpret import cluster_figure, find_backbone, from_sample, trace
-from ..interpret.draw import COLORINGS, render
-from ..interpret.pixels import spread
 from ..registry import HOOKS
+from .draw import COLORINGS, cluster_figure, render
+from .pixels import from_sample, spread
+from .trace import find_backbone, trace
 
 
 @HOOKS.register_module()
