@@ -132,6 +132,24 @@ def test_every_parameter_is_used(options):
     assert unused == []
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"num_learned": 4}, {"sample_grid": None, "num_learned": 4, "with_box": False}],
+    ids=str,
+)
+def test_a_compiled_decoder_trains_as_the_eager_one(options):
+    model, maps = build(**options).double(), [x.double() for x in pyramid()]
+    results = []
+    for run in (model, torch.compile(model, backend="aot_eager")):
+        model.zero_grad()
+        found = run(maps)
+        sum(x.square().sum() for p in found for x in p if x is not None).backward()
+        results.append({n: p.grad for n, p in model.named_parameters()})
+    torch.testing.assert_close(results[0], results[1])
+    for layer in range(3):
+        assert results[1][f"layers.{layer}.clustering.query.weight"].abs().max() > 0
+
+
 def test_implementations_agree():
     maps = [x.double() for x in pyramid()]
     tiles = build().double()(maps)
