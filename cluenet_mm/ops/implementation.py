@@ -14,8 +14,8 @@ def implementation(name: str) -> Iterator[None]:
     ``"naive"`` computes the definitions, with tables of points by centers; ``"tiled"``
     makes such tables piece by piece on any device; ``"triton"`` runs the kernels for
     CUDA where there is one, else the tiles. ``"auto"``, the default, takes ``triton``
-    for CUDA tensors of a dtype that it knows where it is installed, else ``tiled``. The
-    answers are the same.
+    for CUDA tensors of a dtype that it knows where it is installed and the table has
+    more than one tile, else ``tiled``. The answers are the same.
 
     A backward pass that recomputes activations (``with_cp``) belongs into the block.
 

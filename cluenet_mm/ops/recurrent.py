@@ -7,7 +7,7 @@ centres compete for points.
 
 The table of shares has a cell per center and point. The definition keeps it for the
 backward pass; otherwise it is made tile by tile of points, and again in the backward
-pass.
+pass. On CUDA one kernel makes the tiles of the forward pass and keeps them to itself.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .assign import Assignment
+from .assign import HAS_TRITON, Assignment
 from .assign.tiled import tile_bytes
 from .implementation import current_implementation
 
@@ -50,14 +50,14 @@ def em_step(
         The new centres ``(B, G, L, E)`` in the dtype of the queries, zero where a
         centre got no mass. Computed in fp32 at least: masses are sums over all points.
     """
-    dtype = torch.promote_types(queries.dtype, torch.float32)
+    inputs = queries, keys, values, point_mask, scale
     with _without_autocast(queries.device.type):
-        inputs = (queries.to(dtype) * scale, keys.to(dtype), values.to(dtype))
         if current_implementation() == "naive" or torch.onnx.is_in_onnx_export():
-            centers = _dense_step(*inputs, point_mask)
+            centers = _dense_step(*inputs)
         else:
             size = _tile_size(queries, keys)
-            centers = _EMStep.apply(*inputs, point_mask, size)[0]
+            fused = _has_kernel(queries, keys, values)
+            centers = _EMStep.apply(*inputs, size, fused)[0]
     return centers.to(queries.dtype)
 
 
@@ -73,8 +73,7 @@ def soft_assign(queries: Tensor, keys: Tensor, scale: float) -> Assignment:
         Index ``(B, G, N)`` int64 and share ``(B, G, N)``, at least ``1 / L``. Ties go
         to the lowest index.
     """
-    dtype = torch.promote_types(queries.dtype, torch.float32)
-    queries, keys = queries.detach().to(dtype) * scale, keys.detach().to(dtype)
+    queries, keys = _widen(queries.detach()) * scale, keys.detach()
     size = _tile_size(queries, keys)
     with _without_autocast(queries.device.type):
         tiles = keys.split(size, dim=2)
@@ -89,9 +88,26 @@ def _without_autocast(device: str) -> AbstractContextManager:
     return torch.autocast(device, enabled=False)
 
 
+def _widen(x: Tensor) -> Tensor:
+    """``x`` in fp32 at least."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _has_kernel(queries: Tensor, keys: Tensor, values: Tensor) -> bool:
+    """Whether the kernel is to run, and was made for the dtype and the sizes."""
+    chosen = current_implementation()
+    if chosen != "triton" and not (chosen == "auto" and queries.is_cuda):
+        return False
+    if not HAS_TRITON:
+        return False
+    from .recurrent_triton import supports  # only where it is used
+
+    return supports(queries, keys, values)
+
+
 def _shares(queries: Tensor, keys: Tensor, point_mask: Tensor | None) -> Tensor:
-    """Shares of the centres in every point: ``(B, G, N, L)``."""
-    shares = (keys @ queries.transpose(-2, -1)).softmax(dim=-1)
+    """Shares of the (wide and scaled) queries in every point: ``(B, G, N, L)``."""
+    shares = (_widen(keys) @ queries.transpose(-2, -1)).softmax(dim=-1)
     return shares if point_mask is None else shares * point_mask.unsqueeze(-1)
 
 
@@ -113,15 +129,16 @@ class _EMStep(torch.autograd.Function):
         keys: Tensor,
         values: Tensor,
         point_mask: Tensor | None,
+        scale: float,
         size: int,
+        fused: bool,
     ) -> tuple[Tensor, Tensor]:
-        # Not in place: torch.compile would lose the gradient of the output.
-        total = values.new_zeros(*queries.shape[:3], values.size(-1))
-        mass = values.new_zeros(*queries.shape[:3], 1)
-        for key, value, mask in _tiles(size, keys, values, point_mask):
-            shares = _shares(queries, key, mask)
-            total = total + shares.transpose(-2, -1) @ value
-            mass = mass + shares.sum(dim=-2).unsqueeze(-1)
+        if fused:
+            from .recurrent_triton import em_sums
+
+            total, mass = em_sums(queries, keys, values, point_mask, scale)
+        else:
+            total, mass = _sums(queries, keys, values, point_mask, scale, size)
         mass = mass.clamp(min=MIN_MASS)
         return total / mass, mass
 
@@ -129,7 +146,7 @@ class _EMStep(torch.autograd.Function):
     def setup_context(
         ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]
     ) -> None:
-        *tensors, ctx.size = inputs
+        *tensors, ctx.scale, ctx.size, _ = inputs
         ctx.save_for_backward(*tensors, *output)
         ctx.mark_non_differentiable(output[1])
 
@@ -138,38 +155,64 @@ class _EMStep(torch.autograd.Function):
         queries, keys, values, point_mask, centers, mass = ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated again: with the whole table
             inputs = queries, keys, values
-            whole = _dense_step(*inputs, point_mask)
+            whole = _dense_step(*inputs, point_mask, ctx.scale)
             grads = torch.autograd.grad(whole, inputs, grad, create_graph=True)
-            return *grads, None, None
+            return *grads, None, None, None, None
         # centers = total / mass
         grad_total = grad / mass  # (B, G, L, E)
         grad_mass = -(grad_total * centers).sum(dim=-1, keepdim=True)
         grad_mass = torch.where(mass > MIN_MASS, grad_mass, 0).transpose(-2, -1)
-        grad_queries = torch.zeros_like(queries)
+        wide = _widen(queries) * ctx.scale
+        grad_wide = torch.zeros_like(wide)
         grad_keys, grad_values = [], []
         for key, value, mask in _tiles(ctx.size, keys, values, point_mask):
-            shares = _shares(queries, key, None)
-            grad_shares = value @ grad_total.transpose(-2, -1) + grad_mass
+            shares = _shares(wide, key, None)
+            grad_shares = _widen(value) @ grad_total.transpose(-2, -1) + grad_mass
             given = shares
             if mask is not None:
                 grad_shares = grad_shares * mask.unsqueeze(-1)
                 given = shares * mask.unsqueeze(-1)
             inner = (shares * grad_shares).sum(dim=-1, keepdim=True)
             grad_logits = shares * (grad_shares - inner)  # (B, G, n, L)
-            grad_queries = grad_queries + grad_logits.transpose(-2, -1) @ key
-            grad_keys.append(grad_logits @ queries)
-            grad_values.append(given @ grad_total)
+            grad_wide = grad_wide + grad_logits.transpose(-2, -1) @ _widen(key)
+            grad_keys.append((grad_logits @ wide).to(keys.dtype))
+            grad_values.append((given @ grad_total).to(values.dtype))
+        grad_queries = (grad_wide * ctx.scale).to(queries.dtype)
         grads = torch.cat(grad_keys, dim=2), torch.cat(grad_values, dim=2)
-        return grad_queries, *grads, None, None
+        return grad_queries, *grads, None, None, None, None
 
 
 def _dense_step(
-    queries: Tensor, keys: Tensor, values: Tensor, point_mask: Tensor | None
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    point_mask: Tensor | None,
+    scale: float,
 ) -> Tensor:
     """The definition of the step: ``(B, G, L, E)``."""
-    shares = _shares(queries, keys, point_mask)
+    shares = _shares(_widen(queries) * scale, keys, point_mask)
     mass = shares.sum(dim=-2).unsqueeze(-1)  # (B, G, L, 1)
-    return shares.transpose(-2, -1) @ values / mass.clamp(min=MIN_MASS)
+    return shares.transpose(-2, -1) @ _widen(values) / mass.clamp(min=MIN_MASS)
+
+
+def _sums(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    point_mask: Tensor | None,
+    scale: float,
+    size: int,
+) -> tuple[Tensor, Tensor]:
+    """Total ``(B, G, L, E)`` and mass ``(B, G, L, 1)`` in tiles of ``size`` points."""
+    queries = _widen(queries) * scale
+    # Not in place: torch.compile would lose the gradient of the output.
+    total = queries.new_zeros(*queries.shape[:3], values.size(-1))
+    mass = queries.new_zeros(*queries.shape[:3], 1)
+    for key, value, mask in _tiles(size, keys, values, point_mask):
+        shares = _shares(queries, key, mask)
+        total = total + shares.transpose(-2, -1) @ _widen(value)
+        mass = mass + shares.sum(dim=-2).unsqueeze(-1)
+    return total, mass
 
 
 def _tiles(

@@ -19,7 +19,8 @@ from . import naive, tiled
 
 __all__ = ["Assignment", "assign", "nearest"]
 
-_HAS_TRITON = find_spec("triton") is not None
+HAS_TRITON = find_spec("triton") is not None
+_SMALL = 64  # points and centers of a tile
 _TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
@@ -146,10 +147,12 @@ def _resolve(points: Tensor, centers: Tensor) -> str:
     if impl == "auto":
         if torch.onnx.is_in_onnx_export():
             return "naive"  # the sizes of tiles would become part of the graph
-        fits = points.is_cuda and points.dtype in _TRITON_DTYPES and _HAS_TRITON
+        fits = points.is_cuda and points.dtype in _TRITON_DTYPES and HAS_TRITON
+        # One tile of the kernel is not worth it: a batched product will do.
+        fits = fits and max(points.size(2), centers.size(2)) > _SMALL
         return "triton" if fits else "tiled"
     if impl == "triton":
-        if not _HAS_TRITON:
+        if not HAS_TRITON:
             raise ValueError("the implementation triton needs the package triton")
         if points.dtype not in _TRITON_DTYPES:
             raise ValueError(f"the implementation triton does not know {points.dtype}")
