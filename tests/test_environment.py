@@ -267,7 +267,8 @@ def test_an_interrupt_ends_all_that_was_started(setup):
             "MAX_JOBS=1",
         ),
         (
-            "[1/2] c++ -Werror\nx.cpp:3:1: error: expected ';'\nx.cpp:9: error: b",
+            "[1/2] c++ -Werror\nx.cpp:3:1: error: expected ';'\nx.cpp:9: error: b\n"
+            "subprocess.CalledProcessError: Command '['ninja']' failed",
             "x.cpp:3:1: error: expected ';'",
             "troubleshooting",
         ),

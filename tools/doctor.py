@@ -62,6 +62,7 @@ RULES = (
     (r"ensurepip is not available|No module named '?(?:venv|ensurepip)",
      "Python cannot make virtual environments", "install its module venv (Debian, "
      "Ubuntu: apt-get install python3-venv)"),
+    (r"(?m)^(\S+:\d+: .*error: .*)$", "{}", "see docs/troubleshooting.md"),
     (r"No module named '(\S+)'", "{} is not installed", SET_UP),
     (r"(?m)^(.*Error: .*)$", "{}", SET_UP),
     (r"(?m)^(.*(?:error|ERROR): .*)$", "{}", "see docs/troubleshooting.md"),
