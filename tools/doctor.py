@@ -6,6 +6,8 @@ that a broken one, even one that crashes Python, does not hide the others. The e
 status is 1 if a library does not work, and 0 if there are but warnings.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import re
