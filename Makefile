@@ -7,12 +7,10 @@ WORKERS ?= 2
 ARGS ?=
 
 CONFIG := configs/cluenet/cls_digits.py
-# A command may exist and still fail (a shim of a version manager), so each is run.
-FIND_PYTHON = for p in python3.12 python3.11 python3.10 python3; do \
-  $$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
-  >/dev/null 2>&1 && echo $$p && break; done
-# Found when first used; python3 otherwise, so that the set-up says what is wrong.
-PYTHON ?= $(eval PYTHON := $(or $(shell $(FIND_PYTHON)),python3))$(PYTHON)
+# A command may exist and still fail (a shim of a version manager), so each is run;
+# python3 where none fits, so that the set-up says what is wrong.
+PYTHON ?= $(shell for p in python3.12 python3.11 python3.10; do \
+  $$p -c '' >/dev/null 2>&1 && echo $$p && exit; done; echo python3)
 # Not for the tools: dist_*.sh would start it in place of the environment's.
 unexport PYTHON
 RUN = "$(VENV)/bin/python"
@@ -29,9 +27,7 @@ help: ## this list
 	@echo "  WORK_DIR=$(WORK_DIR)  where quickstart writes"
 
 env: ## set up the tested environment (the other targets do this by themselves)
-	@command -v $(PYTHON) >/dev/null || { echo "set-up failed: there is no" \
-	  "$(PYTHON): install Python 3.10, 3.11 or 3.12, or name one (PYTHON=)" >&2; exit 1; }
-	@$(PYTHON) tools/setup_env.py --venv "$(VENV)"
+	@$(PYTHON) tools/dev/setup_env.py --venv "$(VENV)"
 
 python:
 	@echo $(PYTHON)
@@ -54,7 +50,7 @@ lint: env ## check style and formatting
 docs: env ## build the pages as a site in build/site
 	$(RUN) -m mkdocs build --strict
 
-doctor: ## show versions, find known faults, name the cures
+doctor: ## print versions, detect known problems and suggest fixes
 	@if [ -x $(RUN) ]; then $(RUN) tools/doctor.py; else $(PYTHON) tools/doctor.py; fi
 
 clean: ## remove build and test leftovers; the environment and work_dirs stay

@@ -47,10 +47,10 @@ def link_package_data(folder: Path) -> None:
 
 
 def copy_package_data(folder: Path) -> None:
-    """Make ``folder`` hold copies of the data and nothing else."""
+    """Make ``folder`` hold copies of the data, less what only maintainers run."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    skipped = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
+    skipped = shutil.ignore_patterns("__pycache__", "*.pyc", ".*", "dev")
     for name in PACKAGE_DATA:
         source = ROOT / name
         if source.is_dir():

@@ -1,43 +1,75 @@
 #!/usr/bin/env python3
-"""Tell what is installed, find the known faults and name the cure of each.
+"""Print versions, detect known problems of an installation and suggest fixes.
 
-Only the standard library is imported here: each library is tried in another process,
-so that a broken one, even one that crashes Python, does not hide the others.
+Only the standard library is imported here: libraries are tried in other processes, so
+that a broken one, even one that crashes Python, does not hide the others. The exit
+status is 1 if a library does not work, and 0 if there are but warnings.
 """
+
+from __future__ import annotations
 
 import argparse
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from importlib import metadata, util
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
 
-Facts = dict[str, Any]
+LIBRARIES = ("torch", "torchvision", "numpy", "pkg_resources", "cv2", "pycocotools")
+LIBRARIES += ("mmengine", "mmcv", "mmcv._ext", "mmdet", "mmseg", "mmpretrain")
+LIBRARIES += ("cluenet_mm",)
+REQUIREMENTS = Path(__file__).resolve().parents[1] / "requirements"
 
-# What is shown: the import name and the distributions that may bring it.
-LIBRARIES = {
-    "torch": ("torch",),
-    "torchvision": ("torchvision",),
-    "triton": ("triton",),
-    "numpy": ("numpy",),
-    "pkg_resources": ("setuptools",),
-    "cv2": ("opencv-python", "opencv-python-headless"),
-    "pycocotools": ("pycocotools",),
-    "mmengine": ("mmengine", "mmengine-lite", "onedl-mmengine"),
-    "mmcv": ("mmcv", "mmcv-lite", "onedl-mmcv"),
-    "mmcv._ext": (),
-    "mmdet": ("mmdet", "onedl-mmdetection"),
-    "mmseg": ("mmsegmentation", "onedl-mmsegmentation"),
-    "mmpretrain": ("mmpretrain", "onedl-mmpretrain"),
-    "cluenet_mm": ("cluenet_mm",),
-}
-OPTIONAL = ("triton",)
-CONSTRAINTS = Path(__file__).resolve().parents[1] / "requirements" / "constraints.txt"
+SET_UP = "remove the environment, then `make env`; for one of your own, docs/install.md"
+AGAIN = "run the same command again: it continues where it stopped"
+
+# What an import, pip or a compiler says, the problem and the fix; the first that
+# matches counts. The set-up (tools/dev/setup_env.py) explains by these, too.
+RULES = (
+    (r"torchvision::|/torchvision/", "torchvision was made for another torch",
+     "install the two together: pip install -c requirements/constraints.txt "
+     "--force-reinstall torch torchvision"),
+    (r"No module named 'mmcv\._ext'", "MMCV was installed without its operators, as "
+     "pip does where it builds without torch", SET_UP),
+    (r"mmcv/_ext\S*: undefined symbol", "MMCV's operators were compiled for another "
+     "torch", SET_UP),
+    (r"MMCV==(\S+) is used but incompatible", "MMCV {} is too new for MMDetection",
+     'pip install --no-build-isolation "mmcv<2.2.0"'),
+    (r"No module named 'pkg_resources'", "MMEngine imports pkg_resources, which "
+     "setuptools dropped", 'pip install "setuptools<80"'),
+    (r"No module named '(ftfy|regex)'", "MMSegmentation imports {}, but does not "
+     "require it", "pip install ftfy regex"),
+    (r"(lib(?:GL|gthread|SM|X)\S*\.so\S*): cannot open", "OpenCV needs {} of a desktop",
+     "pip install --force-reinstall --no-deps opencv-python-headless"),
+    (r"GPU unused: .*\+cpu", "there is a GPU, but this torch is built for CPUs",
+     "install a CUDA build: pip install --force-reinstall torch torchvision"),
+    (r"GPU unused: (.*)", "there is a GPU, but torch {} cannot use it",
+     "see that CUDA_VISIBLE_DEVICES is not empty and that NVIDIA's driver is as new as "
+     "this torch's CUDA (nvidia-smi)"),
+    (r"No space left on device|Disk quota exceeded", "the disk is full",
+     f"free some space, then {AGAIN}"),
+    (r"Failed to establish a new connection|[Nn]ame resolution|service not known"
+     r"|Connection (?:refused|reset|broken|aborted)|Network is unreachable|Max retries"
+     r"|[Rr]ead timed out|ReadTimeout|ProxyError|SSLError|IncompleteRead",
+     "cannot reach the package index", "check the network and pip's settings (`pip "
+     f"config list`, PIP_INDEX_URL, proxies), then {AGAIN}"),
+    (r"DO NOT MATCH THE HASHES", "a download was damaged", AGAIN),
+    (r"No matching distribution found for (\S+)", "the package index has no {} that "
+     "fits", "the tested set is for Linux x86-64 with glibc 2.28 or later"),
+    (r"Killed signal terminated|out of memory|bad_alloc", "the compiler ran out of "
+     "memory", f"set MAX_JOBS=1, then {AGAIN}"),
+    (r"ensurepip is not available|No module named '?(?:venv|ensurepip)",
+     "Python cannot make virtual environments", "install its module venv (Debian, "
+     "Ubuntu: apt-get install python3-venv)"),
+    (r"(?m)^(\S+:\d+: .*error: .*)$", "{}", "see docs/troubleshooting.md"),
+    (r"No module named '(\S+)'", "{} is not installed", SET_UP),
+    (r"(?m)^(.*Error: .*)$", "{}", SET_UP),
+    (r"(?m)^(.*(?:error|ERROR): .*)$", "{}", "see docs/troubleshooting.md"),
+    (r"(?m)^(.*\S.*)\s*\Z", "{}", "see docs/troubleshooting.md"),
+)  # fmt: skip
 
 TRY_IMPORTS = """
 import importlib, json, sys
@@ -46,330 +78,115 @@ for name in sys.argv[1:]:
         importlib.import_module(name)
         error = ""
     except BaseException as problem:
-        lines = str(problem).strip().splitlines() or [""]
-        error = f"{type(problem).__name__}: {lines[0]}"
-    print("TRIED " + json.dumps([name, error]), flush=True)
+        error = f"{type(problem).__name__}: {problem}".strip().split("\\n")[0]
+    print("\\nTRIED " + json.dumps([name, error]), flush=True)
 """
-TRY_CUDA = """
-import json, torch
-seen = torch.cuda.is_available()
-count = torch.cuda.device_count() if seen else 0
-names = [torch.cuda.get_device_name(i) for i in range(count)]
-print("CUDA " + json.dumps({"built": torch.version.cuda or "", "devices": names}))
+COLLECT = """
+import json
+from mmengine.utils.dl_utils import collect_env
+facts = {name: str(fact).split("\\n")[0] for name, fact in collect_env().items()}
+print("\\nFACTS " + json.dumps(facts))
 """
 
 
-class Finding(NamedTuple):
-    """Something wrong and its cure; a warning does not make the exit status 1."""
-
-    level: str
-    problem: str
-    cure: str
-
-
-# ---- facts --------------------------------------------------------------------------
-
-
-def gather() -> Facts:
-    """Look at this machine and this Python."""
-    return {
-        "python": "{}.{}.{}".format(*sys.version_info[:3]),
-        "executable": sys.executable,
-        "venv": sys.prefix if sys.prefix != sys.base_prefix else "",
-        "versions": {name: installed(dists) for name, dists in LIBRARIES.items()},
-        "imports": try_imports(list(LIBRARIES)),
-        "mmcv_below": mmcv_maximum(),
-        "compiler": compiler(),
-        "gpus": nvidia_gpus(),
-        "cuda": try_cuda(),
-        "pins": pins(),
-    }
-
-
-def installed(distributions: tuple[str, ...]) -> str:
-    """Version of each that is installed, with its name if that is not the first."""
-    found = []
-    for name in distributions:
-        try:
-            version = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-        usual = name == distributions[0]
-        found.append(version if usual else f"{version} ({name})")
-    return " and ".join(found)
-
-
-def try_imports(modules: list[str]) -> dict[str, str]:
-    """What importing each module says, empty if it works."""
-    results: dict[str, str] = {}
-    while waiting := [name for name in modules if name not in results]:
-        output, status = run_python(TRY_IMPORTS, *waiting)
-        for line in re.findall(r"^TRIED (.*)$", output, re.MULTILINE):
-            name, error = json.loads(line)
-            results[name] = error
-        unfinished = [name for name in waiting if name not in results]
-        if unfinished:
-            results[unfinished[0]] = f"importing it ends Python with status {status}"
-    return results
-
-
-def try_cuda() -> dict[str, Any]:
-    """CUDA release that torch is built for and the devices it can use."""
-    found = re.search(r"^CUDA (.*)$", run_python(TRY_CUDA)[0], re.MULTILINE)
-    return json.loads(found.group(1)) if found else {"built": "", "devices": []}
+def explain(output: str) -> str:
+    """The problem and its fix, in one line, for what something that failed printed."""
+    if fault := re.search(r"(?m)^fault: (.+)$", output):
+        return fault.group(1)  # a report of this tool
+    for pattern, problem, fix in RULES:
+        found = re.search(pattern, output)
+        if found:
+            return f"{problem.format(*map(str.strip, found.groups()))}: {fix}"
+    return "it ended without a word"
 
 
 def run_python(code: str, *arguments: str) -> tuple[str, int]:
     """Output and status of code in another process, away from the checkout."""
+    command = [sys.executable, "-c", code, *arguments]
+    away = tempfile.gettempdir()
+    result = subprocess.run(command, cwd=away, capture_output=True, errors="replace")
+    return result.stdout, result.returncode
+
+
+def try_imports(modules: tuple[str, ...]) -> dict[str, str]:
+    """What importing each module says, empty if it works."""
+    results: dict[str, str] = {}
+    while waiting := [name for name in modules if name not in results]:
+        output, status = run_python(TRY_IMPORTS, *waiting)
+        results.update(map(json.loads, re.findall(r"(?m)^TRIED (.*)$", output)))
+        if waiting[-1] not in results:
+            crashed = next(name for name in waiting if name not in results)
+            results[crashed] = f"importing it ends Python with status {status}"
+    return results
+
+
+def collect_facts() -> dict[str, str]:
+    """What MMEngine finds out about this machine, empty if it does not work."""
+    found = re.search(r"(?m)^FACTS (.*)$", run_python(COLLECT)[0])
+    facts = json.loads(found.group(1)) if found else {}
+    idle = ("PyTorch compiling details", "MUSA available", "numpy_random_seed")
+    return {name: fact for name, fact in facts.items() if name not in idle}
+
+
+def out_of_range() -> Iterator[str]:
+    """Installed releases that the lists of requirements exclude, and why they do."""
     try:
-        result = subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            cwd=tempfile.gettempdir(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=300,
-        )
-    except subprocess.TimeoutExpired as error:
-        return (error.stdout or b"").decode(errors="replace"), 124
-    return result.stdout.decode(errors="replace"), result.returncode
+        from packaging.requirements import Requirement
+    except ImportError:
+        return  # one of the imports that fail
 
-
-def mmcv_maximum() -> str:
-    """First mmcv release that the installed mmdet refuses, read from its source."""
-    spec = util.find_spec("mmdet")
-    if spec is None or not spec.origin:
-        return ""
-    source = Path(spec.origin).read_text(encoding="utf-8")
-    found = re.search(r"^mmcv_maximum_version = ['\"](.+)['\"]", source, re.MULTILINE)
-    return found.group(1) if found else ""
-
-
-def compiler() -> str:
-    """First line that the C++ compiler prints about itself."""
-    path = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    return first_line([path, "--version"]) if path else ""
-
-
-def nvidia_gpus() -> list[str]:
-    """Names of the GPUs that NVIDIA's driver knows."""
-    path = shutil.which("nvidia-smi")
-    if not path:
-        return []
-    command = [path, "--query-gpu=name", "--format=csv,noheader"]
-    result = subprocess.run(command, capture_output=True, encoding="utf-8")
-    return result.stdout.split("\n")[:-1] if result.returncode == 0 else []
-
-
-def first_line(command: list[str]) -> str:
-    """First line that a command prints."""
-    result = subprocess.run(command, capture_output=True, encoding="utf-8")
-    return (result.stdout.splitlines() or [""])[0]
-
-
-def pins() -> dict[str, str]:
-    """The tested versions; none where the constraint file is not shipped."""
-    if not CONSTRAINTS.exists():
-        return {}
-    lines = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
-    return dict(line.split("==") for line in lines if "==" in line)
-
-
-# ---- checks: each takes the facts and yields what is wrong --------------------------
-
-
-def check_python(facts: Facts) -> list[Finding]:
-    """Python outside 3.10 to 3.12."""
-    if (3, 10) <= release(facts["python"])[:2] <= (3, 12):
-        return []
-    problem = f"Python {facts['python']} is not supported (3.10 to 3.12 are)"
-    return [Finding("fault", problem, "make env PYTHON=python3.11 VENV=.venv")]
-
-
-def check_torchvision(facts: Facts) -> list[Finding]:
-    """A torchvision made for another torch."""
-    error = facts["imports"].get("torchvision", "")
-    strange = ("torchvision::", "undefined symbol", "_C.so")
-    if not any(sign in error for sign in strange):
-        return []
-    versions = facts["versions"]
-    problem = (
-        f"torchvision {versions['torchvision']} is not made for torch "
-        f"{versions['torch']} ({error})"
-    )
-    return [Finding("fault", problem, install(facts, "torch", "torchvision"))]
-
-
-def check_operators(facts: Facts) -> list[Finding]:
-    """An mmcv without its compiled operators, or with those of another torch."""
-    error = facts["imports"].get("mmcv._ext", "")
-    if not facts["versions"]["mmcv"] or facts["imports"].get("mmcv") or not error:
-        return []
-    if "No module named" in error:
-        problem = "mmcv is installed without its compiled operators (mmcv._ext)"
-    else:
-        problem = f"mmcv's operators do not load, built for another torch? ({error})"
-    return [Finding("fault", problem, set_up(facts))]
-
-
-def check_mmcv_range(facts: Facts) -> list[Finding]:
-    """An mmcv that mmdet refuses."""
-    version, below = facts["versions"]["mmcv"], facts["mmcv_below"]
-    if not version or not below or release(version) < release(below):
-        return []
-    problem = f"mmcv {version} is too new for mmdet, which wants one below {below}"
-    return [Finding("fault", problem, set_up(facts))]
-
-
-def check_doubles(facts: Facts) -> list[Finding]:
-    """One import name from two distributions: the later one overwrote files."""
-    return [
-        Finding("fault", f"{name} is installed twice: {version}", set_up(facts))
-        for name, version in facts["versions"].items()
-        if " and " in version and name != "cv2"
-    ]
-
-
-def check_setuptools(facts: Facts) -> list[Finding]:
-    """A setuptools without pkg_resources, which mmengine imports."""
-    version = facts["versions"]["pkg_resources"]
-    cure = install(facts, "setuptools")
-    if facts["imports"].get("pkg_resources"):
-        what = (
-            f"setuptools {version} is too new" if version else "setuptools is missing"
-        )
-        problem = f"{what}: mmengine imports its pkg_resources"
-        return [Finding("fault", problem, cure)]
-    if release(version) >= (80,):
-        problem = f"setuptools {version} is newer than tested (below 80)"
-        return [Finding("warning", problem, cure)]
-    return []
-
-
-def check_numpy(facts: Facts) -> list[Finding]:
-    """A numpy that breaks Triton's interpreter."""
-    version = facts["versions"]["numpy"]
-    if not version or release(version) < (2, 4):
-        return []
-    problem = f"numpy {version} breaks Triton's interpreter (TRITON_INTERPRET=1)"
-    return [Finding("warning", problem, install(facts, "numpy"))]
-
-
-def check_opencv(facts: Facts) -> list[Finding]:
-    """An OpenCV that wants libraries of a desktop."""
-    error = facts["imports"].get("cv2", "")
-    library = re.search(r"lib\w+\.so[\w.]*", error)
-    if not library:
-        return []
-    cure = install(facts, "--force-reinstall --no-deps", "opencv-python-headless")
-    return [Finding("fault", f"OpenCV finds no {library.group(0)}", cure)]
-
-
-def check_cuda(facts: Facts) -> list[Finding]:
-    """A GPU that torch cannot use."""
-    if not facts["gpus"] or facts["cuda"]["devices"] or facts["imports"].get("torch"):
-        return []
-    gpu, built = facts["gpus"][0], facts["cuda"]["built"]
-    if not built:
-        problem = f"{gpu} is there, but torch {facts['versions']['torch']} is CPU-only"
-        cure = install(facts, "--force-reinstall", "torch", "torchvision")
-        return [Finding("fault", problem, cure)]
-    problem = f"{gpu} is there, but torch, built for CUDA {built}, cannot use it"
-    cure = (
-        f"update NVIDIA's driver to one for CUDA {built.split('.')[0]} (nvidia-smi "
-        "shows what it supports) and see that CUDA_VISIBLE_DEVICES is not empty"
-    )
-    return [Finding("fault", problem, cure)]
-
-
-def check_imports(facts: Facts) -> list[Finding]:
-    """Libraries that are missing or do not import for no reason known here."""
-    return [
-        Finding("fault", f"{name} does not import ({error})", set_up(facts))
-        for name, error in facts["imports"].items()
-        if error and name not in OPTIONAL
-    ]
-
-
-CHECKS: tuple[Callable[[Facts], list[Finding]], ...] = (
-    check_python,
-    check_torchvision,
-    check_setuptools,
-    check_opencv,
-    check_doubles,
-    check_mmcv_range,
-    check_operators,
-    check_cuda,
-    check_numpy,
-)
-
-
-def diagnose(facts: Facts) -> list[Finding]:
-    """All findings, faults first.
-
-    A known fault makes other imports fail too, so that those are named only where no
-    known fault was found; the table shows them in any case.
-    """
-    findings = [finding for check in CHECKS for finding in check(facts)]
-    if not any(finding.level == "fault" for finding in findings):
-        findings += check_imports(facts)
-    return sorted(findings, key=lambda finding: finding.level != "fault")
-
-
-def release(version: str) -> tuple[int, ...]:
-    """The numbers that a version starts with."""
-    numbers = re.match(r"\d+(\.\d+)*", version)
-    return tuple(map(int, numbers.group(0).split("."))) if numbers else ()
-
-
-def install(facts: Facts, *words: str) -> str:
-    """The pip command for options and packages, these at their tested versions."""
-    pinned = [f"{w}=={facts['pins'][w]}" if w in facts["pins"] else w for w in words]
-    return f"{facts['executable']} -m pip install {' '.join(pinned)}"
-
-
-def set_up(facts: Facts) -> str:
-    """The command that repairs this environment, or makes one."""
-    if not facts["venv"]:
-        return "make env, then use the Python in .venv"
-    return f"python3 tools/setup_env.py --venv {facts['venv']} --again"
-
-
-# ---- report -------------------------------------------------------------------------
-
-
-def table(facts: Facts) -> list[str]:
-    """The facts, a line each."""
-    rows = [("python", f"{facts['python']} ({facts['executable']})")]
-    for name in LIBRARIES:
-        version, error = facts["versions"][name], facts["imports"][name]
-        if name == "mmcv._ext":
-            rows.append((name, "no" if error else "yes"))
-        elif not version and error:
-            rows.append((name, "not installed"))
-        else:
-            shown = "setuptools" if name == "pkg_resources" else name
-            failed = f"  DOES NOT IMPORT: {error}" if error else ""
-            rows.append((shown, (version or "not installed, but found") + failed))
-    cuda, devices = facts["cuda"], ", ".join(facts["cuda"]["devices"])
-    rows.append(("compiler", facts["compiler"] or "none found"))
-    rows.append(("CUDA of torch", cuda["built"] or "none (CPU build)"))
-    rows.append(("CUDA devices", devices or "none seen"))
-    return [f"{name:<15}{value}" for name, value in rows]
+    for name in ("runtime", "mminstall"):
+        for line in (REQUIREMENTS / f"{name}.txt").read_text().splitlines():
+            text, _, reason = line.partition("#")
+            if not text.strip():
+                continue
+            need = Requirement(text.strip())
+            try:
+                version = metadata.version(need.name)
+            except metadata.PackageNotFoundError:
+                continue  # a stand-in may be there; the trial of the import tells
+            if not need.specifier.contains(version, prereleases=True):
+                why = f" ({reason.strip()})" if reason else ""
+                yield f'{need.name} {version} does not fit{why}: pip install "{need}"'
 
 
 def main() -> int:
-    """Print the report; the status is 1 if there is a fault."""
+    """Print the report."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.parse_args()
-    facts = gather()
-    findings = diagnose(facts)
-    print("\n".join(table(facts)), end="\n\n")
-    for finding in findings:
-        print(f"{finding.level}: {finding.problem}\n  cure: {finding.cure}")
-    if not findings:
-        print("no fault found")
-    return int(any(finding.level == "fault" for finding in findings))
+    parser.add_argument(
+        "--explain", type=Path, metavar="LOG", help="explain a failed log in one line"
+    )
+    options = parser.parse_args()
+    if options.explain:
+        print(explain(options.explain.read_text(errors="replace")))
+        return 0
+    if not (3, 10) <= sys.version_info[:2] <= (3, 12):
+        print(f"fault: Python {sys.version.split()[0]} is not one of 3.10 to 3.12")
+        return 1
+    errors, facts = try_imports(LIBRARIES), collect_facts()
+    distributions = metadata.packages_distributions()
+    faults = [explain(f"{name}: {error}") for name, error in errors.items() if error]
+    for name, error in errors.items():
+        found = sorted(set(distributions.get(name, ())))
+        versions = ", ".join(f"{each} {metadata.version(each)}" for each in found)
+        status = f"DOES NOT IMPORT ({error})" if error else "imports"
+        print(f"{name:<18}{versions:<26}{status}")
+        if len(found) > 1 and name != "cv2":
+            faults.append(f"{name} is installed twice ({versions}): {SET_UP}")
+    print(f"{'executable':<18}{sys.executable}")
+    for name, fact in facts.items():
+        print(f"{name:<18}{fact}")
+    warnings = list(out_of_range())
+    if facts.get("CUDA available") == "False" and any(
+        Path("/dev").glob("nvidia[0-9]*")
+    ):
+        warnings.append(explain(f"GPU unused: {facts['PyTorch']}"))
+    for level, problems in (("fault", faults), ("warning", warnings)):
+        for problem in dict.fromkeys(problems):
+            print(f"{level}: {problem}")
+    if not faults + warnings:
+        print("no problem found")
+    return int(bool(faults))
 
 
 if __name__ == "__main__":
