@@ -10,8 +10,8 @@ we chose:
   Linear, GELU, Linear as wide as one head and shared by the heads. An FFN over all
   channels would exceed the published sizes.
 * *Recurrence.* The queries of every iteration come from the centers of the one before;
-  keys and values are computed once. The centers that speak are the last means, without
-  a residual: what a block says depends on its shares.
+  keys and values are computed once. The residual is around all iterations together:
+  the centers that speak are the initial ones plus the last means.
 * *Standardized centers.* In front of the queries, every channel has mean 0 and variance
   1 over the centers, and queries and keys start from Xavier's distribution. As the
   formula stands, all shares are even at the beginning, the centers become equal within
@@ -107,7 +107,7 @@ class RecurrentMixer(nn.Module):
 
         initial = merge_heads(initial)  # (B * regions, L, C)
         mask = folds.point_mask(values.size(0))
-        centers = self.clustering(initial, keys, values, mask)
+        centers = initial + self.clustering(initial, keys, values, mask)
         out = dispatch_by_similarity(split_heads(centers, self.num_heads), values)
         out = folds.unfold(merge_heads(out).unflatten(1, folds.region))
         return self.message(out), state

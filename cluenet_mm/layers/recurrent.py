@@ -1,7 +1,7 @@
 """Recurrent cross-attention clustering, the core of ClusterFormer."""
 
+import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..ops import (
     Assignment,
@@ -103,10 +103,18 @@ class RecurrentClustering(nn.Module):
         return centers
 
 
-def standardize(centers: Tensor) -> Tensor:
-    """Give every channel of ``(B, L, C)`` mean 0 and variance 1 over the centers.
+def standardize(centers: Tensor, eps: float = 1e-5) -> Tensor:
+    """Give every channel mean 0 and variance 1 over the centers.
 
-    Channels in which all centers are equal become zero, as does a single center.
+    Args:
+        centers: ``(B, L, C)``, floating point.
+        eps: Added to the variances. Channels in which all centers are equal become
+            zero, as does a single center.
+
+    Returns:
+        ``(B, L, C)``, computed in fp32 at least: small differences count.
     """
-    rows = centers.transpose(1, 2)  # (B, C, L)
-    return F.layer_norm(rows, rows.shape[2:]).transpose(1, 2)
+    x = centers.to(torch.promote_types(centers.dtype, torch.float32))
+    x = x - x.mean(dim=1, keepdim=True)
+    x = x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + eps)
+    return x.to(centers.dtype)
