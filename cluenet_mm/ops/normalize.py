@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def unit(x: Tensor) -> Tensor:
@@ -18,6 +19,8 @@ def unit(x: Tensor) -> Tensor:
     Returns:
         Tensor of the same shape (in fp32 under CUDA's autocast, as its norm is).
     """
+    if torch.onnx.is_in_onnx_export():  # which has no functions of two outputs
+        return F.normalize(x, dim=-1)
     return _Unit.apply(x, max(1e-12, torch.finfo(x.dtype).tiny))[0]
 
 
