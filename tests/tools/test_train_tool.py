@@ -188,7 +188,7 @@ def test_amp_and_scaled_learning_rate_on_a_cpu(tmp_path):
     )
     assert "cluenet_mm.GuardedAmpOptimWrapper" in output
     assert "Scaling the original LR by 0.5" in output
-    assert "Skipped a step: loss nan at iteration 2" in output
+    assert "Skipped a step: loss nan and gradient norm nan at iteration 2" in output
     assert "skipped_steps: 1" in output
     assert len(toy.losses(tmp_path / WORK)) == 6
 
