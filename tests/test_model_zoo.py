@@ -2,10 +2,9 @@
 
 import json
 import re
-import runpy
-import sys
 from pathlib import Path
 
+import docs_tables
 import pytest
 import yaml
 from mmengine.config import Config
@@ -70,19 +69,14 @@ def test_every_classifier_is_measured():
     assert configs == {name for name in SIZES if "/cls_" in name}
 
 
-def test_the_pages_hold_the_measured_tables(tmp_path, monkeypatch):
-    pages = [*ROOT.glob("docs/*.md"), *ROOT.glob("configs/*/README.md")]
-    copies = []
-    for i, page in enumerate(pages):
-        copies.append(tmp_path / f"{i}.md")
-        copies[-1].write_text(page.read_text())
-    script = ROOT / "tools/analysis/fill_tables.py"
-    words = [script, ROOT / "docs/results", *copies]
-    monkeypatch.setattr(sys, "argv", list(map(str, words)))
-    with pytest.raises(SystemExit):
-        runpy.run_path(str(script), run_name="__main__")
-    for page, copy in zip(pages, copies, strict=True):
-        assert copy.read_text() == page.read_text(), page
+def test_the_pages_hold_the_measured_tables():
+    tables = 0
+    for page in [*ROOT.glob("docs/*.md"), *ROOT.glob("configs/*/README.md")]:
+        text = page.read_text()
+        filled, count = docs_tables.fill(text, ROOT / "docs/results")
+        assert filled == text, page
+        tables += count
+    assert tables > 20
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -12,6 +12,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
 from cluenet_mm import config_path, tool_path
+from cluenet_mm.datasets import TensorImages
 
 FOLDER = os.environ.get("CLUENET_MM_DATA")
 pytestmark = [
@@ -37,22 +38,16 @@ def test_mini_imagenet_goes_through_the_pipeline(loader, size):
         assert sample["data_samples"].gt_label.item() == dataset.get_gt_labels()[i]
 
 
-def test_strips_unpack_to_an_image_folder(tmp_path):
+def test_class_strips_become_arrays(tmp_path):
     strips = Path(FOLDER, "cifar100")
-    command = [sys.executable, tool_path("convert/cifar100_strips.py"), strips]
-    command += [tmp_path / "folder", "--classes", "2", "--train-images", "5"]
+    command = [sys.executable, tool_path("dev/cifar100_npz.py"), strips]
+    command += ["--out", tmp_path, "--classes", "2"]
     subprocess.run([str(word) for word in command], check=True, capture_output=True)
-    cfg = Config.fromfile(config_path("cluenet/cls_cifar100_folder"))
-    init_default_scope(cfg.default_scope)
-    sizes = {}
-    for loader in ("train", "val"):
-        settings = cfg[f"{loader}_dataloader"].dataset
-        settings.data_root = str(tmp_path / "folder")
-        dataset = DATASETS.build(settings)
-        sizes[loader] = len(dataset)
-        assert dataset[0]["inputs"].shape == (3, 32, 32)
-    assert sizes == {"train": 10, "val": 200}
-    first = sorted((strips / "train").glob("*.webp"))[0]
+    sizes = {"train": 1000, "test": 200}
+    for split, size in sizes.items():
+        dataset = TensorImages(str(tmp_path / f"{split}.npz"))
+        assert len(dataset) == size
+        assert dataset.metainfo == {"classes": ("apple", "aquarium_fish")}
+    first = sorted((strips / "test").glob("*.webp"))[0]
     expected = np.asarray(Image.open(first).convert("RGB"))[32:64]
-    image = Image.open(tmp_path / "folder" / "train" / first.stem / "001.png")
-    assert (np.asarray(image) == expected).all()
+    assert (dataset.images[1].permute(1, 2, 0).numpy() == expected).all()

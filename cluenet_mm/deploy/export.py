@@ -12,12 +12,12 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from ..analysis.models import image_shape
 from ..checkpoint import dataset_meta, load_checkpoint
 from ..config_types import type_name
 from ..engine.inference import innermost
 from ..engine.model import build_model, load_weights
 from ..files import check_target, replacing
+from ..flops import image_shape
 from .graphs import GRAPHS, ExportError, Graph
 from .symbolics import OPSET, project_symbolics
 

@@ -241,16 +241,3 @@ def test_a_detector_without_rois_trains_with_amp_on_a_cpu(folder, tmp_path):
     assert "coco/bbox_mAP: " in output
     assert all(np.isfinite(list(toy.losses(work).values())))
     assert toy.losses(work)
-
-
-def test_memory_of_a_training_step(folder, tmp_path):
-    out = tmp_path / "memory.json"
-    command = ("analysis/train_memory.py", folder / "detector.py", "--shape", 96, 128)
-    output = toy.run(tmp_path, *command, "--device", "cpu", "--json", out)
-    (step,) = json.loads(out.read_text())["steps"]
-    assert step["impl"] == "auto"
-    memory = step["peak_memory_mib"]
-    assert memory > 5  # eight masks of the RoIs alone, and all gradients
-    assert f"{memory:,.0f} MiB" in output
-    output = toy.run(tmp_path, *command, "--impl", "quick", status=1)
-    assert output.splitlines()[-1].startswith("error: unknown impl 'quick'")

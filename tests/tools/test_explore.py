@@ -393,7 +393,7 @@ def test_detectors_and_segmentors(config, title, tmp_path, visit):
 
 
 def test_the_gallery_says_which_model_and_links_its_pictures(classifier, tmp_path):
-    tool = tool_path("visualize/make_gallery.py")
+    tool = tool_path("dev/make_gallery.py")
     words = ["cluenet/cls_digits", classifier[0]]
     command = [sys.executable, tool, "--docs", tmp_path, "--size", "32"]
     command += ["--photos", *words, "never trained", "--digits", *words, "nor this"]

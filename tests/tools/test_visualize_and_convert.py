@@ -1,4 +1,4 @@
-"""The scripts that draw clusters and unpack strips."""
+"""The script that draws clusters."""
 
 import subprocess
 import sys
@@ -65,29 +65,3 @@ def test_what_cannot_be_drawn_is_one_line(checkpoint, tmp_path):
         assert message in result.stderr
         assert "Traceback" not in result.stderr
         assert not out_dir.exists()
-
-
-def test_strips_are_cut_into_images(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (96, 32, 3), dtype=np.uint8)
-    for split in ("train", "test"):
-        (tmp_path / "strips" / split).mkdir(parents=True)
-        strip = tmp_path / "strips" / split / "00_apple.webp"
-        Image.fromarray(pixels).save(strip, lossless=True)
-    folder = tmp_path / "folder"
-    for _ in range(2):  # a second call finds its work done
-        result = run("convert/cifar100_strips.py", tmp_path / "strips", folder)
-        assert result.returncode == 0, result.stderr
-        assert "6 images" in result.stdout
-    for i in range(3):
-        image = np.asarray(Image.open(folder / "test" / "00_apple" / f"{i:03d}.png"))
-        assert (image == pixels[32 * i : 32 * i + 32]).all()
-
-
-def test_a_wrong_strip_is_named_and_leaves_no_folder(tmp_path):
-    for split in ("train", "test"):
-        (tmp_path / split).mkdir()
-        Image.new("RGB", (32, 40)).save(tmp_path / split / "00_apple.webp")
-    result = run("convert/cifar100_strips.py", tmp_path, tmp_path / "folder")
-    assert result.returncode == 1
-    assert "00_apple.webp is 32 x 40" in result.stderr
-    assert not (tmp_path / "folder").exists()

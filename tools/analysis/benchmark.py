@@ -1,39 +1,44 @@
-r"""Images per second and peak memory of backbones, side by side in one run.
+r"""Images per second and peak memory of networks, side by side.
 
-Every side gets fresh processes for every case (mode and shape), one after the other.
-The peak memory over the loaded model and its input is taken during one step; then the
-processes of the sides are timed in turns, A B A B, never two at once, so that a drift
-of the machine meets all. Shown are the median over the processes, of the medians of
-their rounds, and the slowest and the fastest process.
-`train` is forward and backward of the backbone, without an optimiser. MACs per second
-are the `published` MACs of tools/analysis/get_flops.py, of the forward pass also in
-training, times the images per second. Ratios are to the first side; that of the speeds
-is taken over neighbouring rounds, then as above.
+A side is a config with an implementation of the clustering primitives, or an exported
+ONNX file in onnxruntime. Every side is measured in fresh processes, one at a time and
+in turns (A B A B ...), by torch.utils.benchmark: a process may keep a speed of its own
+for as long as it lives. Shown are the median over the processes, of the medians in
+each, and the slowest and the fastest process; ratios are to the first side.
+
+  --what backbone  infer: a forward pass without gradients
+                   train: forward and backward, the gradients of all parameters
+  --what model     infer: the part that tools/deploy/export_onnx.py exports
+                   train: the same step with neck, heads and losses, on random labels
+
+Memory is the peak of one step over the loaded model and its input. MACs per second are
+the `published` MACs of tools/analysis/get_flops.py, of the forward pass also in
+training, times the images per second. No optimizer runs.
 
 Examples (a config is a path, a name such as cluenet/cls_imagenet_tiny, or mmpretrain::)
-  benchmark.py cluenet/cls_imagenet_tiny --impl naive --vs auto --batch 8 \
+  benchmark.py cluenet/cls_imagenet_tiny --impl naive auto --batch 8 \
       --mode infer train --shape 224 224 --shape 512 512 --json result.json
-  benchmark.py mmpretrain::poolformer/poolformer-s12_32xb128_in1k.py \
-      --vs-config cluenet/cls_imagenet_tiny fec/cls_imagenet_small --batch 8
+  benchmark.py cluenet/cls_imagenet_tiny fec/cls_imagenet_small \
+      mmpretrain::poolformer/poolformer-s12_32xb128_in1k.py --batch 8
+  benchmark.py cluenet/cls_imagenet_tiny --what model --onnx cluenet.onnx --batch 8
 """
 
 import argparse
 import json
 import platform
 import sys
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from cluenet_mm.analysis.compare import Side, measure
-from cluenet_mm.analysis.measure import Settings
-from cluenet_mm.analysis.models import image_shape
+from cluenet_mm.benchmark import measure_in_turns, sides_of
 from cluenet_mm.engine.cli import fail, output_file, positive
 from cluenet_mm.files import write_text
+from cluenet_mm.flops import image_shape, open_config
+from cluenet_mm.ops import IMPLEMENTATIONS
 
 PACKAGES = ("torch", "triton", "mmengine", "mmcv", "mmpretrain", "cluenet_mm")
-ROW = "{:<6}{:>10}{:>6}  {:<26}{:>10}{:>20}{:>12}{:>10}"
+ROW = "{:<6}{:>10}{:>6}  {:<34}{:>10}{:>20}{:>12}{:>10}"
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,7 +46,21 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="path or name of a config")
+    parser.add_argument("configs", nargs="+", help="paths or names of configs")
+    parser.add_argument("--what", choices=["backbone", "model"], default="backbone")
+    parser.add_argument(
+        "--mode", nargs="+", choices=["infer", "train"], default=["infer"]
+    )
+    parser.add_argument(
+        "--impl",
+        nargs="+",
+        choices=IMPLEMENTATIONS,
+        default=["auto"],
+        help="implementations of the networks that cluster (default: auto)",
+    )
+    parser.add_argument(
+        "--onnx", metavar="FILE", help="the exported first config, for --what model"
+    )
     parser.add_argument(
         "--shape",
         action="append",
@@ -52,23 +71,10 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         "--batch",
-        type=batch_size,
+        type=lambda text: None if text == "max" else positive(text),
         default=1,
         help="images, or `max`: of each side the largest batch that fits into the "
         "memory of the GPU (default: 1)",
-    )
-    parser.add_argument(
-        "--mode", nargs="+", choices=["infer", "train"], default=["infer"]
-    )
-    parser.add_argument("--impl", help="implementation (default: the config's)")
-    parser.add_argument(
-        "--vs", metavar="IMPL", help="implementation of the other sides"
-    )
-    parser.add_argument(
-        "--vs-config",
-        nargs="+",
-        metavar="CONFIG",
-        help="configs of the other sides (default: the same)",
     )
     parser.add_argument(
         "--device",
@@ -84,36 +90,19 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--compile", action="store_true", help="use torch.compile")
     parser.add_argument(
-        "--with-cp",
-        action="store_true",
-        help="activation checkpointing in every block, on all sides",
+        "--with-cp", action="store_true", help="activation checkpointing in all blocks"
     )
     parser.add_argument(
         "--threads", type=positive, help="threads of the CPU (default: PyTorch's)"
     )
     parser.add_argument(
-        "--keep-memory",
-        action="store_true",
-        help="time with an allocator that keeps freed memory (glibc on a CPU)",
+        "--seconds",
+        type=float,
+        default=2.0,
+        help="timed in each process; at least one step (default: 2)",
     )
     parser.add_argument(
-        "--memory-limit",
-        type=positive,
-        metavar="MIB",
-        help="what a side may take over its loaded model, as on a smaller machine",
-    )
-    parser.add_argument(
-        "--rounds",
-        type=positive,
-        default=5,
-        help="timed rounds of half a second, or of one step if that is longer "
-        "(default: 5)",
-    )
-    parser.add_argument(
-        "--processes",
-        type=positive,
-        default=3,
-        help="processes of every side, one after the other (default: 3)",
+        "--processes", type=positive, default=3, help="of every side (default: 3)"
     )
     parser.add_argument(
         "--json", type=output_file, metavar="FILE", help="write the results"
@@ -121,30 +110,15 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.batch is None and args.device == "cpu":
         parser.error("--batch max needs a GPU: a CPU's memory has no such limit")
+    if args.onnx and (args.what, args.mode) != ("model", ["infer"]):
+        parser.error("--onnx needs --what model --mode infer: that is what it holds")
     return args
-
-
-def batch_size(text: str) -> int | None:
-    """A positive integer; ``None`` for ``max``."""
-    return None if text == "max" else positive(text)
-
-
-def sides_of(args: argparse.Namespace) -> list[Side]:
-    """The sides that the command line asks for."""
-    sides = [Side.open(args.config, args.impl)]
-    if args.vs or args.vs_config:
-        others = args.vs_config or [args.config]
-        sides += [Side.open(config, args.vs) for config in others]
-    if args.with_cp:
-        for side in sides:
-            side.cfg.model.backbone.with_cp = True
-    return sides
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that are installed."""
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in (*PACKAGES, "onnxruntime"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -160,17 +134,15 @@ def print_case(case: dict) -> None:
         print(ROW.format(*head, "", "", "", ""), "error:", case["error"], flush=True)
         return
     low, high = case["images_per_second_range"]
-    speed, memory = case["images_per_second"], case["peak_memory_mib"]
-    macs = case["macs_per_second"] / 1e9
-    spread = f"({low:.2f} - {high:.2f})"
-    cells = [f"{speed:.2f}", spread, f"{memory:,.1f} MiB", f"{macs:.1f} G"]
-    print(ROW.format(*head, *cells), flush=True)
-    if ratio := case.get("ratio"):
-        low, high = ratio["images_per_second_range"]
-        speed, memory = ratio["images_per_second"], ratio["peak_memory_mib"]
-        cells = [f"{speed:.2f} x", f"({low:.2f} - {high:.2f})"]
-        cells.append("" if memory is None else f"{memory:.3f} x")
-        cells.append(f"{ratio['macs_per_second']:.2f} x")
+    cells = [f"{case['images_per_second']:.2f}", f"({low:.2f} - {high:.2f})"]
+    cells.append(f"{case['peak_memory_mib']:,.1f} MiB")
+    macs = case.get("macs_per_second")
+    print(ROW.format(*head, *cells, f"{macs / 1e9:.1f} G" if macs else ""), flush=True)
+    if found := case.get("ratio"):
+        low, high = found["images_per_second_range"]
+        cells = [f"{found['images_per_second']:.2f} x", f"({low:.2f} - {high:.2f})"]
+        for name in ("peak_memory_mib", "macs_per_second"):
+            cells.append(f"{found[name]:.3g} x" if name in found else "")
         print(ROW.format("", "", "", "  to the first side", *cells), flush=True)
 
 
@@ -178,30 +150,22 @@ def main() -> int:
     """Run the command line and return its exit status: 1 if a case failed."""
     args = parse_args()
     try:
-        sides = sides_of(args)
+        sides = sides_of(args.configs, args.impl, args.what, args.onnx)
+        shapes = args.shape or [image_shape(open_config(args.configs[0]))]
     except (FileNotFoundError, ValueError) as error:
         fail(error)
-    settings = Settings(
-        device=args.device,
-        amp=args.amp,
-        compile=args.compile,
-        threads=args.threads,
-        memory_limit=args.memory_limit,
-        keep_memory=args.keep_memory,
-        rounds=args.rounds,
-        processes=args.processes,
-    )
-    shapes = [tuple(s) for s in args.shape or [image_shape(sides[0].cfg)]]
-    chosen = {**asdict(settings), "with_cp": args.with_cp}
-    results = {"settings": chosen, "versions": versions(), "cases": []}
+    names = ("what", "device", "amp", "compile", "with_cp", "threads", "seconds")
+    settings = {name: getattr(args, name) for name in (*names, "processes")}
+    results = {"settings": settings, "versions": versions(), "cases": []}
     header = ["mode", "shape", "batch", "side", "images/s", "lowest - highest"]
     print(ROW.format(*header, "memory", "MACs/s"), flush=True)
     for mode in args.mode:
         for shape in shapes:
-            cases, machine = measure(sides, mode, shape, args.batch, settings)
+            case = {"mode": mode, "shape": list(shape), "batch": args.batch}
+            cases = [{**side, **case} for side in sides]
+            results |= measure_in_turns(cases, settings)
             for case in cases:
                 print_case(case)
-            results |= machine
             results["cases"] += cases
             if args.json:  # after every case: an interruption loses one at most
                 write_text(args.json, json.dumps(results, indent=1) + "\n")

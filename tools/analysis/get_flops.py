@@ -3,7 +3,7 @@
 One MAC is a multiplication and an addition in a matrix product or a convolution;
 FLOPs are twice as many. `published` counts the operators of the dense official code
 that a counter sees, which is how the tables of the papers count; `executed` counts what
-this code does (cluenet_mm/analysis/macs.py tells the differences). What the heads of a
+this code does (cluenet_mm/flops.py tells the differences). What the heads of a
 detector compute depends on the image: only their parameters are shown.
 """
 
@@ -12,10 +12,9 @@ import json
 import sys
 from dataclasses import asdict
 
-from cluenet_mm.analysis.macs import Part, count_config, total
-from cluenet_mm.analysis.models import image_shape, open_config
 from cluenet_mm.engine.cli import fail, output_file
 from cluenet_mm.files import write_text
+from cluenet_mm.flops import Part, count_config, image_shape, open_config, total
 
 
 def parse_args() -> argparse.Namespace:

@@ -1,5 +1,4 @@
 # CIFAR-100 as an image folder: data/cifar100_folder/{train,test}/<class>/<image>.
-# tools/convert/cifar100_strips.py and docs/data.md say how to make one.
 data_preprocessor = dict(
     num_classes=100,
     mean=[129.304, 124.070, 112.434],

@@ -6,7 +6,7 @@ and the notes should say how far they were trained. With Playwright and an insta
 Chromium, a screenshot of the HTML report is made as well.
 
 Example:
-    python tools/visualize/make_gallery.py --photos CONFIG CHECKPOINT NOTE \
+    python tools/dev/make_gallery.py --photos CONFIG CHECKPOINT NOTE \
         --digits CONFIG CHECKPOINT NOTE
 """
 
@@ -54,7 +54,7 @@ POINTED_AT = (0.5, 0.62)
 PAGE = """\
 # Gallery
 
-What networks of this repository clustered. Made by `tools/visualize/make_gallery.py`;
+What networks of this repository clustered. Made by `tools/dev/make_gallery.py`;
 every picture is one forward pass. Columns are stages, rows are the first heads. Colours
 follow the centres' features: similar centres have similar colours within a map, not
 between maps. Light lines part clusters. How to read and make such pictures:

@@ -1,4 +1,4 @@
-"""Multiply-accumulate operations (MACs) of a model, part by part.
+"""Parameters and multiply-accumulate operations (MACs) of a model, part by part.
 
 One MAC is a multiplication and an addition; ``torch.utils.flop_counter`` counts it as
 two FLOPs. Matrix products and convolutions count, element-wise work does not. Models
@@ -15,19 +15,81 @@ Two counts are given:
   means count as dense products in every iteration.
 """
 
-from collections import defaultdict
-from collections.abc import Callable
+from collections import Counter
+from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
+from mmengine.hub import get_config
+from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..backbones.cluenet import ClusterAttention
-from ..backbones.region import RegionMixer
-from .models import build_model
+from .backbones.cluenet import ClusterAttention
+from .backbones.region import RegionMixer
+from .config_types import type_name
+from .engine.cli import read_config
+
+LIBRARIES = ("mmpretrain", "mmdet", "mmseg")
+# Side of CIFAR's images and of the digits, whose configs do not resize.
+SMALL_SIDE = 32
+
+
+def open_config(name: str) -> Config:
+    """Load a config.
+
+    Args:
+        name: A path, the name of a config of this package such as
+            ``cluenet/cls_digits.py``, or ``mmpretrain::poolformer/...`` (``mmdet::``,
+            ``mmseg::``) for one of OpenMMLab's.
+
+    Raises:
+        FileNotFoundError: No such config.
+        ValueError: It cannot be read, or describes no model with a backbone.
+    """
+    library, separator, path = name.partition("::")
+    if separator:
+        if library not in LIBRARIES:  # MMEngine would try to install it
+            known = ", ".join(f"{library}::" for library in LIBRARIES)
+            raise FileNotFoundError(f"config {name}: the libraries are {known}")
+        try:
+            cfg = get_config(name)
+        except (FileNotFoundError, ValueError):
+            raise FileNotFoundError(f"{library} has no config {path}") from None
+    else:
+        cfg = read_config(name)
+    if "backbone" not in cfg.get("model", {}):
+        raise ValueError(f"config {name} describes no model with a backbone")
+    return cfg
+
+
+def build(model: dict, scope: str | None) -> nn.Module:
+    """Build a model or a backbone from its config; no weights are fetched.
+
+    Args:
+        model: Config of the model.
+        scope: Default scope of the config: the library that resolves its types.
+    """
+    with DefaultScope.overwrite_default_scope(scope):
+        return MODELS.build(ConfigDict(deepcopy(model)))
+
+
+def image_shape(cfg: Config) -> tuple[int, int]:
+    """Height and width of the images that the config tests with.
+
+    Read off the last resizing step of its test pipeline; 32 x 32 where there is none,
+    as for CIFAR and the digits.
+    """
+    dataset: dict[str, Any] = cfg.get("test_dataloader", {}).get("dataset", {})
+    for step in reversed(dataset.get("pipeline", [])):
+        size = step.get("crop_size", step.get("scale"))
+        if type_name(step) in ("CenterCrop", "Resize") and size:
+            # MMCV writes sizes as (width, height).
+            return (size, size) if isinstance(size, int) else (size[1], size[0])
+    return SMALL_SIDE, SMALL_SIDE
 
 
 @dataclass
@@ -59,65 +121,76 @@ def count_config(cfg: Config, shape: tuple[int, int]) -> list[Part]:
     """
     scope = cfg.get("default_scope")
     model = {"data_preprocessor": cfg.get("data_preprocessor"), **cfg.model}
-    model = build_model(model, scope)
-    return count_macs(model, shape, model.extract_feat if scope == "mmdet" else model)
+    method = "extract_feat" if scope == "mmdet" else "forward"
+    return count_macs(build(model, scope), shape, method)
+
+
+class _Call(nn.Module):
+    """Calls a method of a model, so that the counter's names begin with the model."""
+
+    def __init__(self, model: nn.Module, method: str) -> None:
+        super().__init__()
+        self.model, self.method = model, method
+
+    def forward(self, images: Tensor) -> None:
+        getattr(self.model, self.method)(images)
 
 
 def count_macs(
-    model: nn.Module, shape: tuple[int, int], run: Callable[[Tensor], object]
+    model: nn.Module, shape: tuple[int, int], method: str = "forward"
 ) -> list[Part]:
     """Count every part of a model in the order in which they run.
 
     Args:
         model: Moved to the meta device, in evaluation mode: of no use afterwards.
         shape: Height and width of the image.
-        run: What to count: called with an image ``(1, 3, height, width)``.
+        method: What to count: called with an image ``(1, 3, height, width)``.
 
     Returns:
         The parts: children of the model and of its backbone, where lists and sequences
         stand for what is in them. Parts without parameters and MACs are left out.
     """
-    model.to("meta").eval()
-    names = {module: name for name, module in model.named_modules()}
+    model.to("meta").eval()  # which returns nothing in some backbones
+    call = _Call(model, method)
+    official = Counter[str]()
+    handles = [
+        module.register_forward_pre_hook(
+            lambda module, inputs, name=name: official.update(
+                {name: _OFFICIAL[type(module)](module, inputs[0])}
+            )
+        )
+        for name, module in model.named_modules()
+        if type(module) in _OFFICIAL
+    ]
     counter = FlopCounterMode(display=False)
-    macs: dict[str, int] = {}  # of the modules that ran, in the order of their starts
-    official: dict[str, int] = defaultdict(int)
-
-    def start(module: nn.Module, inputs: tuple) -> None:
-        name = names[module]
-        macs[name] = macs.get(name, 0) - counter.get_total_flops() // 2
-        if type(module) in _OFFICIAL:
-            official[name] += _OFFICIAL[type(module)](module, inputs[0])
-
-    def end(module: nn.Module, inputs: tuple, output: object) -> None:
-        macs[names[module]] += counter.get_total_flops() // 2
-
-    handles = [module.register_forward_pre_hook(start) for module in names]
-    handles += [module.register_forward_hook(end) for module in names]
     # The fused attention of the CPU has no formula; the composed one is counted.
     with counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        run(torch.empty(1, 3, *shape, device="meta"))
+        call(torch.empty(1, 3, *shape, device="meta"))
     for handle in handles:
         handle.remove()
+    # In the order in which modules begin to count; a name is `_Call.model.<path>`.
+    macs = {
+        name.removeprefix("_Call.model").removeprefix("."): sum(flops.values()) // 2
+        for name, flops in counter.get_flop_counts().items()
+    }
 
     def executed(name: str, module: nn.Module) -> int:
         if name in macs:
             return macs[name]
+        # A list does not run, what is in it does.
         return sum(executed(f"{name}.{k}", v) for k, v in module.named_children())
 
-    parts = []
+    parts, ranks, rank = [], {}, 0
     for name, module in _parts(model):
         own = executed(name, module)
-        inside = [mixer for mixer in official if mixer.startswith(f"{name}.")]
-        change = sum(official[mixer] - macs[mixer] for mixer in inside)
+        mixers = [mixer for mixer in official if mixer.startswith(f"{name}.")]
+        change = sum(official[mixer] - macs[mixer] for mixer in mixers)
         parts.append(Part(name, _size(module), own + change, own))
-    ran = list(macs)
-
-    def rank(part: Part) -> int:
-        inside = (i for i, n in enumerate(ran) if f"{n}.".startswith(f"{part.name}."))
-        return min(inside, default=len(ran))
-
-    parts.sort(key=rank)
+        inside = (i for i, n in enumerate(macs) if f"{n}.".startswith(f"{name}."))
+        # A part that counts nothing, such as a norm, stays behind those before it.
+        ranks[name] = min(inside, default=rank)
+        rank = max(rank, ranks[name])
+    parts.sort(key=lambda part: ranks[part.name])
     # Parameters and products of a module that has children of its own as well.
     rest = counter.get_total_flops() // 2 - sum(part.executed for part in parts)
     size = _size(model) - sum(part.parameters for part in parts)
@@ -155,9 +228,9 @@ def _official_cluenet_mixer(mixer: ClusterAttention, x: Tensor) -> int:
     """What a counter sees of CLUENet's mixer in the official code.
 
     Keys, values and output projected for the whole map (the projected maps are pooled),
-    the gate, and dispatching as a product of the points-by-centres table with the
-    centres. Attention runs in FlashAttention, of which a counter sees nothing. The
-    first block of a stage also projects the centres and makes a table of similarities.
+    the gate, and dispatching as a product of the points-by-centers table with the
+    centers. Attention runs in FlashAttention, of which a counter sees nothing. The
+    first block of a stage also projects the centers and makes a table of similarities.
     """
     batch, height, width, channels = x.shape
     points = height * width

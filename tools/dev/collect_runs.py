@@ -1,20 +1,26 @@
-"""What a training run reached, read from the files that MMEngine leaves."""
+"""Write what training runs reached into one file of results.
 
+Example:
+    python tools/dev/collect_runs.py work_dirs/fec/* --json docs/results/fec.json
+"""
+
+import argparse
 import json
 import re
+import sys
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 
-from ..config_types import type_name
+from cluenet_mm.config_types import type_name
+from cluenet_mm.files import write_text
 
 SCALARS = "*/vis_data/scalars.json"
 # What a log line of training holds beside losses.
-_BOOKKEEPING = {"data_time", "time", "step", "epoch", "iter", "lr", "memory"}
+BOOKKEEPING = {"data_time", "time", "step", "epoch", "iter", "lr", "memory"}
 
 
-def read_records(work_dir: Path) -> list[dict[str, Any]]:
+def read_records(work_dir: Path) -> list[dict]:
     """All that was logged in a work directory, by every start of its run in turn.
 
     A last line without its end, which a killed process leaves, is no record.
@@ -26,7 +32,7 @@ def read_records(work_dir: Path) -> list[dict[str, Any]]:
     return records
 
 
-def read_run(work_dir: Path) -> dict[str, Any]:
+def read_run(work_dir: Path) -> dict:
     """Read the work directory of one run, resumed or not.
 
     Args:
@@ -44,7 +50,9 @@ def read_run(work_dir: Path) -> dict[str, Any]:
     """
     starts = sorted(work_dir.glob(SCALARS))
     if not starts:
-        raise FileNotFoundError(f"{work_dir} holds no run: no {SCALARS}")
+        raise FileNotFoundError(
+            f"cannot read a run from {work_dir}: it has no {SCALARS}"
+        )
     metrics: dict[int, dict] = {}
     losses: dict[int, tuple[float, float]] = {}
     for record in read_records(work_dir):  # a resumed run repeats some steps
@@ -52,11 +60,11 @@ def read_run(work_dir: Path) -> dict[str, Any]:
         if "loss" in record:
             losses[step] = (record["loss"], record["time"])
         else:
-            names = sorted(record.keys() - _BOOKKEEPING)
+            names = sorted(record.keys() - BOOKKEEPING)
             values = {name: round(record[name], 4) for name in names}
             metrics[step] = {"step": step, **values}
     if not metrics:
-        raise ValueError(f"{work_dir} holds a run that has not been evaluated yet")
+        raise ValueError(f"cannot read a run from {work_dir}: never evaluated yet")
     cfg = Config.fromfile(starts[-1].with_name("config.py"))
     log = next(starts[-1].parents[1].glob("*.log")).read_text(errors="replace")
     by_epoch = cfg.train_cfg.get("by_epoch", "max_epochs" in cfg.train_cfg)
@@ -68,8 +76,8 @@ def read_run(work_dir: Path) -> dict[str, Any]:
         "config": next(work_dir.glob("*.py")).stem,
         "backbone": type_name(cfg.model.backbone),
         "seed": cfg.get("randomness", {}).get("seed"),
-        "device": _first(r"^ +GPU 0(?:,\d+)*: (.+)$", log) or "CPU",
-        "pytorch": _first(r"^ +PyTorch: (.+)$", log),
+        "device": first(r"^ +GPU 0(?:,\d+)*: (.+)$", log) or "CPU",
+        "pytorch": first(r"^ +PyTorch: (.+)$", log),
         "length": f"{max(metrics):,} {unit}",
         "hours": round(seconds / 3600, 4),
         "loss": [(step, round(losses[step][0], 5)) for step in steps],
@@ -77,6 +85,29 @@ def read_run(work_dir: Path) -> dict[str, Any]:
     }
 
 
-def _first(pattern: str, text: str) -> str | None:
+def first(pattern: str, text: str) -> str | None:
+    """The first group of the first match."""
     found = re.search(pattern, text, re.MULTILINE)
     return found[1] if found else None
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("work_dirs", type=Path, nargs="+", help="folders of runs")
+    parser.add_argument("--json", type=Path, required=True, help="file to write")
+    args = parser.parse_args()
+    try:
+        runs = [read_run(work_dir) for work_dir in args.work_dirs]
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    for run in runs:
+        last = run["metrics"][-1]
+        print(f"{run['config']} {run['backbone']} seed {run['seed']}: {last}")
+    write_text(args.json, json.dumps({"runs": runs}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

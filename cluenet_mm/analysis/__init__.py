@@ -1,1 +1,0 @@
-"""Counting and measuring models; what ``tools/analysis`` stands on."""

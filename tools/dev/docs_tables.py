@@ -1,0 +1,360 @@
+"""Write measured numbers into the tables of Markdown pages.
+
+A page names the results that it wants in a comment, several files with commas between;
+what stands between the two lines is replaced:
+
+    <!-- results: cpu_224.json -->
+    <!-- end -->
+
+`results` are cases of tools/analysis/benchmark.py, `families` the same with one row for
+each side, below a picture that may follow; `models` are those of get_flops.py whose
+config begins with the word that follows; `runs` and `reproduction` are those of
+collect_runs.py and reproduce_cifar100.py; `emergence` and `faithfulness` those of
+cluster_quality.py. A file that is missing is an error, except after the word `pending`,
+which goes once there are results.
+
+Example: python tools/dev/docs_tables.py docs/results docs/*.md configs/*/README.md
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import mean, stdev
+
+from cluenet_mm.files import write_text
+
+Row = dict[str, str]  # what stands in the columns, by their titles
+
+# Of each kind: where its entries are, and what each of them must hold.
+CASES = ("cases", {"label", "mode", "shape", "batch"})
+RUNS = ("runs", {"config", "backbone", "length", "device", "metrics"})
+MODELS = ("models", {"config", "shape", "parameters", "published", "executed"})
+EMERGENCE = ("emergence", {"stage", "segments", "best_iou"})
+FAITHFULNESS = ("faithfulness", {"stage", "segments", "insertion"})
+
+
+def read(path: Path, kind: tuple[str, set[str]]) -> dict:
+    """Read a file of results.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: It holds no results of this kind.
+    """
+    key, needed = kind
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        entries = results[key]
+        entries = entries["rows"] if isinstance(entries, dict) else entries
+        if entries and all(entry.keys() >= needed for entry in entries):
+            return results
+    except (ValueError, LookupError, TypeError, AttributeError):
+        pass
+    raise ValueError(f"cannot use {path}: it holds no results with {key!r}")
+
+
+def by_side(results: dict) -> dict[str, dict[str, dict]]:
+    """Cases of the benchmark: of every side, the one of each mode.
+
+    Raises:
+        ValueError: A side was measured with more than one image size.
+    """
+    sides: dict[str, dict[str, dict]] = {}
+    for case in results["cases"]:
+        side = sides.setdefault(case["label"], {})
+        if side.setdefault(case["mode"], case) is not case:
+            raise ValueError(
+                f"{case['label']} was measured twice with mode {case['mode']}; measure "
+                "one image size and every backbone once"
+            )
+    return sides
+
+
+def table(rows: Iterable[Row]) -> str:
+    """A Markdown table with every column that is not empty."""
+    rows = list(rows)
+    titles = dict.fromkeys(title for row in rows for title in row if row[title])
+    lines = [[*titles], ["---"] * len(titles)]
+    lines += [[row.get(title, "") for title in titles] for row in rows]
+    return "".join(f"| {' | '.join(map(str.strip, line))} |\n" for line in lines)
+
+
+def number(value: float | None) -> str:
+    """Three digits, or all before the point."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def scaled(entry: dict, name: str, unit: float = 1.0) -> str:
+    """A number of an entry, empty where it has none."""
+    return number(entry[name] / unit if entry.get(name) else None)
+
+
+def pixels(entry: dict) -> str:
+    """Height and width of the images."""
+    return "x".join(map(str, entry["shape"]))
+
+
+# --- cases of the benchmark -----------------------------------------------------------
+
+
+def setting(results: dict, *more: str) -> str:
+    """Device, threads, version of PyTorch and what was chosen, in words."""
+    options = [f"{k} {v}" for k, v in results["settings"].items() if v]
+    words = [results.get("device", "?"), f"{results.get('threads')} threads"]
+    words += [f"PyTorch {results['versions']['torch']}", *options, *more]
+    return ", ".join(words) + ".\n\n"
+
+
+def measured(case: dict) -> Row:
+    """Speed and memory of a case, or what went wrong."""
+    speed = case.get("error", "").replace("|", "/")
+    if "images_per_second" in case:
+        low, high = map(number, case["images_per_second_range"])
+        speed = f"{number(case['images_per_second'])} ({low} to {high})"
+    return {
+        "images/s (lowest to highest)": speed,
+        "memory, MiB": scaled(case, "peak_memory_mib"),
+        "GMACs/s": scaled(case, "macs_per_second", 1e9),
+    }
+
+
+def results_table(paths: list[Path], option: str) -> str:
+    """Every case in a row."""
+    results = read(*paths, CASES)
+    rows = [
+        {
+            "mode": case["mode"],
+            "pixels": pixels(case),
+            "batch": str(case["batch"] or "max"),
+            "side": case["label"],
+            **measured(case),
+            "images/s ratio": scaled(case.get("ratio", {}), "images_per_second"),
+            "MACs/s ratio": scaled(case.get("ratio", {}), "macs_per_second"),
+            "memory ratio": scaled(case.get("ratio", {}), "peak_memory_mib"),
+        }
+        for case in results["cases"]
+    ]
+    return setting(results) + table(rows)
+
+
+def families_table(paths: list[Path], picture: str) -> str:
+    """Every side in a row, its modes beside each other."""
+    results = read(*paths, CASES)
+    rows = []
+    for label, modes in by_side(results).items():
+        cost = next((case for case in modes.values() if "error" not in case), {})
+        row = {
+            "backbone": label,
+            "parameters, M": scaled(cost, "parameters", 1e6),
+            "GMACs": scaled(cost, "macs_per_image", 1e9),
+        }
+        for mode, case in modes.items():
+            row |= {f"{mode}, {title}": text for title, text in measured(case).items()}
+        rows.append(row)
+    first = results["cases"][0]
+    words = [f"pixels {pixels(first)}", f"batch {first['batch'] or 'max'}"]
+    shown = f"![Images per second against MACs]({picture})\n\n" if picture else ""
+    return shown + setting(results, *words) + table(rows)
+
+
+# --- sizes ----------------------------------------------------------------------------
+
+
+def models_table(paths: list[Path], prefix: str) -> str:
+    """Size and cost of configs."""
+    return table(
+        {
+            "config": f"`{Path(model['config']).name}`",
+            "image": pixels(model),
+            "parameters": f"{model['parameters']:,}",
+            "MMACs, published": f"{model['published'] / 1e6:,.1f}",
+            "MMACs, executed": f"{model['executed'] / 1e6:,.1f}",
+        }
+        for model in read(*paths, MODELS)["models"]
+        if model["config"].startswith(prefix)
+    )
+
+
+# --- runs -----------------------------------------------------------------------------
+
+METRICS = {
+    "accuracy/top1": "top-1",
+    "coco/bbox_mAP": "box AP",
+    "coco/bbox_mAP_50": "box AP50",
+    "coco/segm_mAP": "mask AP",
+    "coco/segm_mAP_50": "mask AP50",
+    "coco_panoptic/PQ": "PQ",
+    "mIoU": "mIoU",
+}
+# By backbone: title, and top-1 accuracy in CLUENet's paper.
+CIFAR100 = {
+    "CLUENet": ("CLUENet micro", "76.55"),
+    "ContextCluster": ("Context Cluster mini", "71.92"),
+    "FEC": ("FEC mini", "69.73"),
+    "ClusterFormer": ("ClusterFormer mini", "66.05"),
+    "ResNet_CIFAR": ("ResNet-18 of mmpretrain", "69.84, another ResNet"),
+}
+
+
+def last(runs: list[dict], metric: str) -> list[float]:
+    """What the last evaluations of runs reached, of those that have this metric."""
+    found = (run["metrics"][-1].get(metric) for run in runs)
+    return [value for value in found if value is not None]
+
+
+def runs_table(paths: list[Path], option: str) -> str:
+    """What the last evaluations reached: means over the seeds, and their range."""
+    groups: dict[tuple[str, str], list[dict]] = {}
+    runs = read(*paths, RUNS)["runs"]
+    for run in runs:
+        groups.setdefault((run["config"], run["backbone"]), []).append(run)
+    shown = {k: title for k, title in METRICS.items() if last(runs, k)}
+    rows = []
+    for (config, backbone), group in groups.items():
+        row = {
+            "config": f"`{config}`",
+            "backbone": backbone,
+            "seeds": str(len(group)),
+            "length": group[0]["length"],
+            "device": group[0]["device"],
+        }
+        for metric, title in shown.items():
+            values = last(group, metric)
+            row[title] = f"{mean(values):.4g}" if values else ""
+            if len(values) > 1:
+                row[title] += f" ({min(values):.4g} to {max(values):.4g})"
+        rows.append(row)
+    return table(rows)
+
+
+def reproduction_table(paths: list[Path], option: str) -> str:
+    """Runs on CIFAR-100 beside the paper's numbers: means and deviations."""
+    runs = read(*paths, RUNS)["runs"]
+    rows = []
+    for backbone, (title, published) in CIFAR100.items():
+        group = [run for run in runs if run["backbone"] == backbone]
+        row = {"network": title, "parameters": "", "paper, top-1": published}
+        row["here, top-1"] = "not run"
+        if values := last(group, "accuracy/top1"):
+            deviation = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
+            row |= {
+                "parameters": f"{group[0]['parameters']:,}",
+                "here, top-1": f"{mean(values):.2f}{deviation}",
+                "seeds": ", ".join(str(run["seed"]) for run in group),
+                "length": group[0]["length"],
+                "device": group[0]["device"],
+                "hours of training": f"{mean(run['hours'] for run in group):.2g}",
+            }
+        rows.append(row)
+    return table(rows)
+
+
+# --- what clusters are worth ----------------------------------------------------------
+
+
+def quality_rows(path: Path, kind: tuple, titles: dict[str, str]) -> Iterable[Row]:
+    """The stages of one network: its clusters, in brackets SLIC and a grid."""
+    results = read(path, kind)
+    found = results[kind[0]]
+    by_stage: dict[int, dict[str, dict]] = {}
+    for entry in found["rows"]:
+        by_stage.setdefault(entry["stage"], {})[entry["segments"]] = entry
+    emerged = kind is EMERGENCE
+    data = f" of {results['dataset']}" if emerged else ""
+    for stage, kinds in by_stage.items():
+        own, *others = (kinds[name] for name in ("clusters", "SLIC", "grid"))
+        row = {
+            "config": f"`{results['config']}`",
+            "images": f"{found['images']}{data}",
+            "stage": str(stage),
+            "clusters" if emerged else "regions": (
+                f"{own['count' if emerged else 'regions']:.1f}"
+            ),
+        }
+        for title, name in titles.items():
+            beside = ", ".join(f"{other[name]:.3f}" for other in others)
+            row[title] = f"{own[name]:.3f} ({beside})"
+        yield row
+
+
+def emergence_table(paths: list[Path], option: str) -> str:
+    """How well clusters match objects."""
+    titles = {
+        "ASA ↑": "accuracy",
+        "UE ↓": "undersegmentation",
+        "BR ↑": "boundary_recall",
+        "best IoU ↑": "best_iou",
+    }
+    return table(row for p in paths for row in quality_rows(p, EMERGENCE, titles))
+
+
+def faithfulness_table(paths: list[Path], option: str) -> str:
+    """Areas under insertion and deletion curves."""
+    titles = {
+        "insertion ↑": "insertion",
+        "random order": "random_insertion",
+        "deletion ↓": "deletion",
+        "random order ": "random_deletion",  # another key, the same title
+    }
+    return table(row for p in paths for row in quality_rows(p, FAITHFULNESS, titles))
+
+
+TABLES: dict[str, Callable[[list[Path], str], str]] = {
+    "results": results_table,
+    "families": families_table,
+    "models": models_table,
+    "runs": runs_table,
+    "reproduction": reproduction_table,
+    "emergence": emergence_table,
+    "faithfulness": faithfulness_table,
+}
+PLACE = re.compile(
+    rf"<!-- (?P<pending>pending )?(?P<kind>{'|'.join(TABLES)}): (?P<names>\S+)"
+    r"(?: (?P<option>\S+))? -->\n.*?<!-- end -->",
+    re.DOTALL,
+)
+
+
+def fill(text: str, folder: Path) -> tuple[str, int]:
+    """Fill the tables of a page from a folder of results; how many there are.
+
+    Raises:
+        OSError: A file is missing.
+        ValueError: A file holds other results.
+    """
+
+    def filled(place: re.Match) -> str:
+        paths = [folder / name for name in place["names"].split(",")]
+        if place["pending"] and not all(path.is_file() for path in paths):
+            return place[0]
+        words = " ".join(filter(None, (place["names"], place["option"])))
+        rows = TABLES[place["kind"]](paths, place["option"] or "")
+        return f"<!-- {place['kind']}: {words} -->\n{rows}<!-- end -->"
+
+    return PLACE.subn(filled, text)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", type=Path, help="folder with the results")
+    parser.add_argument("pages", type=Path, nargs="+", help="pages, changed in place")
+    args = parser.parse_args()
+    try:
+        texts = {page: page.read_text(encoding="utf-8") for page in args.pages}
+        pages = {page: fill(text, args.results) for page, text in texts.items()}
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    for page, (text, count) in pages.items():
+        write_text(page, text)
+        print(f"{page}: {count} tables")
+
+
+if __name__ == "__main__":
+    main()
