@@ -1,5 +1,8 @@
 """Files are complete or untouched."""
 
+import subprocess
+import sys
+
 import pytest
 
 from cluenet_mm.files import check_target, replacing, write_text
@@ -35,6 +38,43 @@ def test_a_writer_that_writes_nothing_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "nothing"):
         pass
     assert not list(tmp_path.iterdir())
+
+
+KILLED = """
+import os, signal, sys
+from cluenet_mm.files import replacing
+with replacing(sys.argv[1]) as temporary:
+    temporary.write_bytes(b"half")
+    if sys.argv[2] == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    print(*sorted(os.listdir(temporary.parent)), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path):
+    def start(name, what):
+        return subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(tmp_path / name), what],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    running = start("slow.pth", "stay")
+    mine = running.stdout.readline().strip()
+    assert start("epoch_2.pth", "kill").wait() == -9
+    (left,) = [path.name for path in tmp_path.iterdir() if path.name != mine]
+    assert left.startswith(".epoch_2.")
+    (tmp_path / ".epoch_2.notes.partial.txt").write_text("of the user")
+    second = start("epoch_2.pth", "stay")
+    names = second.stdout.readline().split()
+    assert mine in names  # its process writes it still
+    assert left not in names
+    assert ".epoch_2.notes.partial.txt" in names
+    for process in (running, second):
+        process.communicate("")
+    assert (tmp_path / "slow.pth").read_bytes() == b"half"
 
 
 def test_a_target_that_can_be_written_is_let_pass_and_not_made(tmp_path):

@@ -9,8 +9,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..checkpoint import CheckpointError
-from ..weights import option_faults, weight_faults
+from ..checkpoint import check_weights
 
 # A side for squares in all stages, or one entry per stage: a side or a pair of rows and
 # columns.
@@ -224,23 +223,19 @@ class ClusterBackbone(BaseModule):
             prefix = cfg.get("prefix") or ""
             if prefix and not prefix.endswith("."):
                 prefix += "."
-            loaded = CheckpointLoader.load_checkpoint(cfg["checkpoint"], "cpu")
-            weights = {
-                name.removeprefix(prefix): value
-                for name, value in loaded.get("state_dict", loaded).items()
-                if name.startswith(prefix)
-            }
             spare = [f"stages.{i}." for i in range(self.num_stages, self._all_stages)]
             spare += [
                 f"reducers.{i}." for i in range(self.num_stages - 1, self._all_stages)
             ]
             norms = tuple(f"norm{i}." for i in range(self._all_stages))
-            faults = weight_faults(self, weights, norms, (*norms, *spare))
-            if faults := faults or option_faults(self, loaded.get("meta") or {}):
-                raise CheckpointError(
-                    f"pretrained checkpoint {cfg['checkpoint']}, names behind "
-                    f"{prefix!r}: {faults}"
-                )
+            check_weights(
+                self,
+                CheckpointLoader.load_checkpoint(cfg["checkpoint"], "cpu"),
+                cfg["checkpoint"],
+                prefix=prefix,
+                allow_missing=norms,
+                allow_unexpected=(*norms, *spare),
+            )
 
     def train(self, mode: bool = True) -> "ClusterBackbone":
         """Set the mode; frozen parts stay in evaluation mode."""

@@ -1,14 +1,10 @@
 """A model outside of a runner."""
 
-from collections.abc import Mapping
-from pathlib import Path
-
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from ..checkpoint import CheckpointError, load_checkpoint
-from ..weights import checkpoint_faults
+from ..checkpoint import load_checkpoint, load_weights
 
 
 def build_model(cfg: Config, checkpoint: str | None = None) -> nn.Module:
@@ -16,7 +12,7 @@ def build_model(cfg: Config, checkpoint: str | None = None) -> nn.Module:
 
     Args:
         cfg: Config of any task; its ``default_scope`` becomes the current one.
-        checkpoint: File with the weights, which must be those of the model.
+        checkpoint: File or address of the weights, which must be those of the model.
 
     Returns:
         The model in evaluation mode, on the CPU.
@@ -33,19 +29,3 @@ def build_model(cfg: Config, checkpoint: str | None = None) -> nn.Module:
     if checkpoint is not None:
         load_weights(model, load_checkpoint(checkpoint), checkpoint)
     return model.eval()
-
-
-def load_weights(model: nn.Module, loaded: Mapping, checkpoint: str | Path) -> None:
-    """Give a model the weights of a checkpoint that is loaded already.
-
-    Args:
-        model: The model.
-        loaded: What :func:`~cluenet_mm.checkpoint.load_checkpoint` returned.
-        checkpoint: Its file, for the error.
-
-    Raises:
-        CheckpointError: They are not those of the model, or ask for other options.
-    """
-    if faults := checkpoint_faults(model, loaded):
-        raise CheckpointError(f"checkpoint {checkpoint}: {faults}")
-    model.load_state_dict(loaded.get("state_dict", loaded))

@@ -2,11 +2,12 @@
 
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
-from ..checkpoint import CheckpointError
+from ..checkpoint import check_resume, check_weights
+from ..checkpoint.load import check_optimizer
 from ..registry import HOOKS
-from ..weights import checkpoint_faults
 
 
 @HOOKS.register_module()
@@ -16,10 +17,11 @@ class StrictLoadHook(Hook):
     MMEngine's runner only warns and goes on with random weights.
 
     Args:
-        allow_missing: Prefixes of names that the checkpoint may lack.
-        allow_unexpected: Prefixes of names that the model may lack.
-        partial: Refuse only weights of which none fits, or that ask for other options;
-            MMEngine warns of the rest. For weights to start from.
+        allow_missing: Beginnings of names that the checkpoint may lack.
+        allow_unexpected: Beginnings of names that the model may lack.
+        partial: The weights are to start from; see
+            :func:`~cluenet_mm.checkpoint.check_weights`. What a run is resumed from
+            must fit wholly all the same.
 
     Raises:
         CheckpointError: While loading; names the first weights that do not match.
@@ -39,17 +41,22 @@ class StrictLoadHook(Hook):
         self.partial = partial
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare names, shapes and the options that converted weights ask for."""
+        """Compare the weights, and the optimizer of a run that is resumed."""
+        source = runner.cfg.get("load_from") or ""
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
-        faults = checkpoint_faults(
+        resuming = bool(runner.cfg.get("resume"))
+        strict = resuming and self.partial
+        check_weights(
             model,
             checkpoint,
-            self.allow_missing,
-            self.allow_unexpected,
-            self.partial,
+            source,
+            allow_missing=() if strict else self.allow_missing,
+            allow_unexpected=() if strict else self.allow_unexpected,
+            partial=self.partial and not resuming,
         )
-        if faults:
-            path = runner.cfg.get("load_from")
-            raise CheckpointError(f"checkpoint {path}: {faults}" if path else faults)
+        if resuming:
+            check_resume(checkpoint, source)
+            if isinstance(runner.optim_wrapper, OptimWrapper):
+                check_optimizer(runner.optim_wrapper.optimizer, checkpoint, source)

@@ -1,6 +1,6 @@
-"""Checkpoints: safe to load, never half-written.
+"""Checkpoint files: safe to read, never half-written.
 
-Loading runs ``torch.load(weights_only=True)``, whose unpickler calls nothing that
+Reading runs ``torch.load(weights_only=True)``, whose unpickler calls nothing that
 is not on its list. MMEngine's checkpoints hold more than tensors (the history of
 every logged scalar, NumPy numbers, dataset metadata), so stock MMEngine 0.10.7
 cannot read its own files with torch >= 2.6. The list below adds what they need.
@@ -13,44 +13,28 @@ refuse every other.
 """
 
 import argparse
+import logging
 import os
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
-from urllib.parse import urlparse
 
 import numpy as np
 import torch
-from mmengine.dist import barrier, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
-from mmengine.logging import HistoryBuffer
-from mmengine.runner import CheckpointLoader
-from mmengine.runner.checkpoint import get_external_models, get_torchvision_models
+from mmengine.logging import HistoryBuffer, print_log
 
-from .files import replacing
+from ..files import replacing
 
-__all__ = [
-    "AtomicLocalBackend",
-    "CheckpointError",
-    "MissingCheckpointError",
-    "dataset_meta",
-    "latest_checkpoint",
-    "load_checkpoint",
-    "register_atomic_writer",
-    "register_safe_loader",
-    "save_checkpoint",
-]
-
-ZIP_MAGIC = b"PK\x03\x04"
 MapLocation = str | torch.device | Callable | dict | None
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be used; the message names the file and the cure."""
+    """A checkpoint that cannot be used; the message names the file and what to do."""
 
 
 class MissingCheckpointError(CheckpointError, FileNotFoundError):
@@ -191,55 +175,38 @@ def _allow_list() -> Iterator[None]:
         torch.serialization.add_safe_globals(others)
 
 
-# --- loading and saving -----------------------------------------------------------
+# --- reading and writing ----------------------------------------------------------
 
 
-def load_checkpoint(
-    path: str | os.PathLike, map_location: MapLocation = "cpu", mmap: bool = False
+def read(
+    path: Path, map_location: MapLocation = "cpu", mmap: bool = False
 ) -> dict[str, Any]:
-    """Load a checkpoint without running any code that it contains.
+    """Read a file without running any code that it contains.
+
+    The checksums of the archive are verified, which ``torch.load`` does not do.
 
     Args:
         path: Local file, as written by MMEngine or ``torch.save``.
         map_location: Where tensors go, as in :func:`torch.load`.
         mmap: Whether tensors stay in the file until they are used, for a look at the
-            rest. Files in the format before PyTorch 1.6 are read all the same.
+            rest; checksums are not verified then. Files in the format before PyTorch
+            1.6 are read all the same.
 
     Returns:
-        The dictionary in the file. NumPy values come back as such, paths as pure
-        paths, and ``HistoryBuffer`` with MMEngine's own statistics methods.
+        The dictionary in the file.
 
     Raises:
-        MissingCheckpointError: There is no such file; a FileNotFoundError, too.
-        CheckpointError: The file is empty, cut short, no checkpoint, or holds an
-            object that is not on the allow-list.
+        MissingCheckpointError: There is no such file.
+        CheckpointError: The file is empty, cut short, damaged, no checkpoint, or holds
+            an object that is not on the allow-list.
     """
     if isinstance(map_location, str):
         torch.device(map_location)  # a misspelt device is no fault of the file
-    path = Path(path).expanduser()
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise MissingCheckpointError(
-            f"checkpoint {path} {what}; give the path of a .pth file"
-        )
-    with path.open("rb") as file:
-        magic = file.read(4)
-    if not magic:
-        raise CheckpointError(
-            f"checkpoint {path} is empty; use an older one or fetch it again"
-        )
-    if magic == ZIP_MAGIC and not zipfile.is_zipfile(path):
-        raise CheckpointError(
-            f"checkpoint {path} is cut short (an interrupted copy or save); "
-            "use an older one or fetch it again"
-        )
+    is_archive = _check_file(path, checksums=not mmap)
     try:
         with _allow_list():
             checkpoint = torch.load(
-                path,
-                map_location,
-                weights_only=True,
-                mmap=mmap and magic == ZIP_MAGIC,
+                path, map_location, weights_only=True, mmap=mmap and is_archive
             )
     except _RefusedError as error:
         raise CheckpointError(_refusal(path, str(error))) from None
@@ -257,7 +224,57 @@ def load_checkpoint(
             f"checkpoint {path} holds a {type(checkpoint).__name__}, not a "
             "dictionary; save a state_dict or a dictionary around one"
         )
+    if not is_archive:
+        print_log(
+            f"checkpoint {path} has the format of PyTorch before 1.6, without "
+            "checksums: a changed byte in it would not be noticed",
+            logger="current",
+            level=logging.WARNING,
+        )
     return _plain(checkpoint)
+
+
+def _check_file(path: Path, checksums: bool) -> bool:
+    """Refuse a file that is not there or not whole; say whether it is an archive."""
+    try:
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "does not exist"
+            raise MissingCheckpointError(
+                f"checkpoint {path} {what}; give the path of a .pth file"
+            )
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except MissingCheckpointError:
+        raise
+    except OSError as error:  # such as a name that is too long, or missing rights
+        raise MissingCheckpointError(
+            f"checkpoint {path} cannot be opened ({error.strerror}); give the path of "
+            "a .pth file"
+        ) from error
+    if not magic:
+        raise CheckpointError(
+            f"checkpoint {path} is empty; use an older one or fetch it again"
+        )
+    if magic != b"PK\x03\x04":
+        return False
+    try:
+        whole, damaged = zipfile.is_zipfile(path), None
+        if whole and checksums:
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+    except Exception as error:  # as above
+        raise CheckpointError(_unreadable(path, error)) from error
+    if not whole:
+        raise CheckpointError(
+            f"checkpoint {path} is cut short (an interrupted copy or save); "
+            "use an older one or fetch it again"
+        )
+    if damaged:
+        raise CheckpointError(
+            f"checkpoint {path} is damaged: the checksum of {damaged} in it is wrong; "
+            "use an older one or fetch it again"
+        )
+    return True
 
 
 def _refusal(path: Path, what: str) -> str:
@@ -280,7 +297,8 @@ def save_checkpoint(obj: Any, path: str | os.PathLike) -> None:
     """Save with :func:`torch.save`, so that ``path`` is complete or untouched.
 
     Args:
-        obj: What to save; :func:`load_checkpoint` reads dictionaries.
+        obj: What to save; :func:`~cluenet_mm.checkpoint.load_checkpoint` reads
+            dictionaries.
         path: Target file. Its folder is created; an old file is replaced at the end.
     """
     with replacing(path) as temporary:
@@ -304,114 +322,6 @@ class AtomicLocalBackend(LocalBackend):
             super().put_text(obj, temporary, encoding)
 
 
-def latest_checkpoint(work_dir: str | os.PathLike) -> Path | None:
-    """Find the checkpoint that a run in ``work_dir`` wrote last.
-
-    Args:
-        work_dir: Folder of the run, with MMEngine's ``last_checkpoint`` file. It may
-            have been moved since: the checkpoint is then looked for inside it.
-
-    Returns:
-        Path of the checkpoint, or None where none was written yet. The file is not
-        opened, and one that has been deleted is named all the same.
-    """
-    pointer = Path(work_dir, "last_checkpoint")
-    name = pointer.read_text().strip() if pointer.is_file() else ""
-    if not name:
-        return None
-    beside = pointer.with_name(Path(name).name)
-    return beside if beside.is_file() else Path(name)
-
-
-# --- MMEngine's extension points --------------------------------------------------
-
-
 def register_atomic_writer() -> None:
     """Let MMEngine write local files atomically in this process."""
     register_backend("local", AtomicLocalBackend, force=True, prefixes="")
-
-
-def dataset_meta(checkpoint: Mapping) -> dict[str, Any]:
-    """What a checkpoint says of its data set.
-
-    Args:
-        checkpoint: A loaded checkpoint of MMEngine, or of an OpenMMLab before it.
-
-    Returns:
-        ``classes`` and ``palette``, as far as they are known.
-    """
-    meta = checkpoint.get("meta") or {}
-    saved = meta.get("dataset_meta") or {"classes": meta.get("CLASSES")}
-    return {
-        key.lower(): value
-        for key, value in saved.items()
-        if key.lower() in ("classes", "palette") and value is not None
-    }
-
-
-def register_safe_loader() -> None:
-    """Let MMEngine load every checkpoint of this process with our allow-list.
-
-    This covers ``load_from``, resuming and ``init_cfg=dict(type='Pretrained')``, for
-    local files, http(s) links, ``torchvision://`` and ``open-mmlab://``. Calling it
-    again changes nothing.
-    """
-    for prefixes, loader in (
-        ("", load_from_local),
-        (("http://", "https://"), load_from_http),
-        (("modelzoo://", "torchvision://"), load_from_torchvision),
-        (("open-mmlab://", "openmmlab://"), load_from_openmmlab),
-        ("mmcls://", load_from_mmcls),
-    ):
-        CheckpointLoader.register_scheme(prefixes=prefixes, loader=loader, force=True)
-
-
-# MMEngine logs a loader's name from the eleventh character on, hence `load_from_`.
-
-
-def load_from_local(filename: str, map_location: MapLocation = None) -> dict:
-    """Load a local file; see :func:`load_checkpoint`."""
-    return load_checkpoint(filename, map_location)
-
-
-def load_from_http(filename: str, map_location: MapLocation = None) -> dict:
-    """Download into torch's cache where it is not there yet, then load."""
-    cached = Path(
-        torch.hub.get_dir(), "checkpoints", Path(urlparse(filename).path).name
-    )
-    if is_main_process():
-        _download(filename, cached)
-    barrier()
-    _download(filename, cached)  # on machines with another cache than the first one's
-    return load_checkpoint(cached, map_location)
-
-
-def _download(url: str, path: Path) -> None:
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path))
-
-
-def load_from_torchvision(filename: str, map_location: MapLocation = None) -> dict:
-    """Load torchvision's weights of that name, as in ``torchvision://resnet50``."""
-    return _load_named(filename, get_torchvision_models(), map_location)
-
-
-def load_from_openmmlab(filename: str, map_location: MapLocation = None) -> dict:
-    """Load OpenMMLab's weights of that name, as in ``open-mmlab://vgg16_caffe``."""
-    return _load_named(filename, get_external_models(), map_location)
-
-
-def load_from_mmcls(filename: str, map_location: MapLocation = None) -> dict:
-    """Refuse the retired scheme, whose stock loader unpickles anything."""
-    raise CheckpointError(
-        f"checkpoint {filename}: the scheme mmcls:// is retired; give the https link "
-        "of the file instead"
-    )
-
-
-def _load_named(filename: str, urls: dict, map_location: MapLocation) -> dict:
-    name = filename.split("://", 1)[1]
-    if name not in urls:
-        raise CheckpointError(f"checkpoint {filename}: MMEngine knows no such weights")
-    return load_from_http(urls[name], map_location)
