@@ -1,7 +1,6 @@
 """Train a model of any task: builds MMEngine's runner from a config and runs it."""
 
 import argparse
-import re
 import shlex
 import signal
 import sys
@@ -10,7 +9,13 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.device import get_device
 
-from cluenet_mm.checkpoint import CheckpointError, latest_checkpoint, load_checkpoint
+from cluenet_mm.checkpoint import (
+    CheckpointError,
+    check_resume,
+    latest_checkpoint,
+    load_checkpoint,
+)
+from cluenet_mm.checkpoint.load import run_checkpoints
 from cluenet_mm.config_types import type_name
 from cluenet_mm.engine import StrictLoadHook, build_model, load_weights
 from cluenet_mm.engine.cli import (
@@ -152,17 +157,12 @@ def set_resume(cfg: Config, checkpoint: str | None) -> bool:
         state = load_checkpoint(path, mmap=True)  # the runner reads its tensors
     except (CheckpointError, FileNotFoundError) as error:
         raise CheckpointError(f"{error}.{older_checkpoint(path)}") from error
-    if not {"meta", "message_hub", "optimizer"} <= state.keys():
-        raise CheckpointError(
-            f"checkpoint {path} holds weights without the state of a run: resume from "
-            "an epoch_*.pth or iter_*.pth, or start from these weights with "
-            f"--cfg-options load_from={path}"
-        )
+    check_resume(state, path)
     cfg.resume, cfg.load_from = True, str(path)
     # The data loaders are built before MMEngine reads the checkpoint's seed.
     randomness = cfg.setdefault("randomness", {})
     if randomness.get("seed") is None:
-        randomness["seed"] = state["meta"]["seed"]
+        randomness["seed"] = state["meta"].get("seed")
     for unit in ("epoch", "iter"):
         end, now = cfg.train_cfg.get(f"max_{unit}s"), state["meta"][unit]
         if end is not None and now >= end:
@@ -175,14 +175,11 @@ def set_resume(cfg: Config, checkpoint: str | None) -> bool:
 
 def older_checkpoint(broken: Path) -> str:
     """Advice on the newest readable checkpoint beside a broken one."""
-    others = [
-        path
-        for path in broken.parent.glob("*.pth")
-        if re.fullmatch(r"(epoch|iter)_\d+", path.stem) and path.name != broken.name
-    ]
-    for path in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True):
+    for path in run_checkpoints(broken.parent):
+        if path.name == broken.name:
+            continue
         try:
-            load_checkpoint(path, mmap=True)
+            load_checkpoint(path)
         except CheckpointError:
             continue
         return f" An older one is whole: go on with --resume {path}"
@@ -225,7 +222,8 @@ def train(cfg: Config, distributed: bool) -> int:
     runner, before = None, last_save(cfg.work_dir)
     try:
         runner = build_runner(cfg, "train", "val")
-        runner.register_hook(StrictLoadHook(partial=not cfg.get("resume")))
+        if not any(isinstance(hook, StrictLoadHook) for hook in runner.hooks):
+            runner.register_hook(StrictLoadHook(partial=True))
         runner.train()
     except CheckpointError as error:
         fail(error)

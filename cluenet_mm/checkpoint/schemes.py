@@ -99,20 +99,19 @@ def _download(url: str, path: Path, sha256: str) -> None:
     print_log(f"Downloading {url} to {path}", logger="current")
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "cluenet_mm"})
-        with replacing(path) as temporary:
-            with (
-                urllib.request.urlopen(request, timeout=_TIMEOUT) as response,
-                temporary.open("wb") as file,
-            ):
+        with (
+            urllib.request.urlopen(request, timeout=_TIMEOUT) as response,
+            replacing(path) as temporary,
+        ):
+            with temporary.open("wb") as file:
                 while chunk := response.read(_CHUNK):
                     file.write(chunk)
-                length = response.headers.get("Content-Length")
-            size = temporary.stat().st_size
+            size, length = temporary.stat().st_size, response.headers["Content-Length"]
             if length is not None and size != int(length):
-                raise OSError(f"the connection ended after {size} of {length} bytes")
+                raise ValueError(f"the connection ended after {size} of {length} bytes")
             found = _sha256(temporary)
             if not found.startswith(sha256):
-                raise OSError(f"its SHA-256 is {found}, not {sha256}...")
+                raise ValueError(f"its SHA-256 is {found}, not {sha256}...")
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = str(error) or type(error).__name__
         raise CheckpointError(

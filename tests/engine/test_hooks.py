@@ -12,7 +12,11 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
-from cluenet_mm.checkpoint import CheckpointError, save_checkpoint
+from cluenet_mm.checkpoint import (
+    CheckpointError,
+    load_checkpoint,
+    save_checkpoint,
+)
 from cluenet_mm.engine import StrictLoadHook
 
 
@@ -43,7 +47,7 @@ class Recorder(BaseModel):
         return {"loss": self.linear.weight.sum()}
 
 
-def make_runner(folder: Path, name: str, hooks=(), **loader) -> Runner:
+def make_runner(folder: Path, name: str, hooks=(), resume=None, **loader) -> Runner:
     return Runner.from_cfg(
         {
             "model": {"type": "Recorder"},
@@ -59,6 +63,8 @@ def make_runner(folder: Path, name: str, hooks=(), **loader) -> Runner:
             "custom_hooks": list(hooks),
             "randomness": {"seed": 5},
             "experiment_name": name,
+            "load_from": resume,
+            "resume": resume is not None,
         }
     )
 
@@ -147,3 +153,26 @@ def test_weights_to_start_from_may_fit_in_part(tmp_path):
     save_checkpoint({"state_dict": {"linear.bias": bias}, **options}, path)
     with pytest.raises(CheckpointError, match="need divisor='members'"):
         runner.load_checkpoint(str(path))
+
+
+def test_what_a_run_goes_on_from_fits_wholly(tmp_path):
+    """Whatever may be missing at a start, and with its own optimizer."""
+    start = {"type": "cluenet_mm.StrictLoadHook", "partial": True}
+    runner = make_runner(tmp_path, "whole", [start | {"allow_missing": ["linear."]}])
+    runner.train()
+    path = tmp_path / "epoch_2.pth"
+    saved = load_checkpoint(path)
+    faults = {
+        "1 missing: linear.bias": {"state_dict": {"linear.weight": torch.ones(1, 1)}},
+        "groups of 2, 2 parameters, that of the config 2": {
+            "optimizer": {"state": {}, "param_groups": [{"params": [0, 1]}] * 2}
+        },
+        "message_hub is 3, not a dictionary": {"message_hub": 3},
+    }
+    for i, (message, parts) in enumerate(faults.items()):
+        save_checkpoint(saved | parts, path)
+        again = make_runner(tmp_path, f"again{i}", [start], resume=str(path))
+        with pytest.raises(CheckpointError) as seen:
+            again.train()
+        assert message in str(seen.value)
+        assert str(path) in str(seen.value)

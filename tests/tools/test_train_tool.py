@@ -115,6 +115,21 @@ def bytes_read() -> int:
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
+def test_a_folder_without_a_pointer_is_gone_on_with(trained, tmp_path):
+    """Its checkpoints would be overwritten by a run from the beginning."""
+    work = tmp_path / "work"
+    work.mkdir()
+    for name in ("epoch_3.pth", "epoch_4.pth"):
+        (work / name).write_bytes((trained / WORK / name).read_bytes())
+    broken = bytearray((work / "epoch_4.pth").read_bytes())
+    broken[broken.index(b"/data/0") + 200] ^= 1  # which no loading notices
+    (work / "epoch_4.pth").write_bytes(broken)
+    config = toy.write_config(tmp_path)
+    toy.run(tmp_path, "train.py", config, "--work-dir", work, "--resume")
+    (losses,) = toy.losses_of_runs(work)
+    assert list(losses) == list(range(19, 25))
+
+
 def run_here(*words: object) -> str:
     """Run a tool that fails, in this process and folder; what it ends with."""
     argv = sys.argv
