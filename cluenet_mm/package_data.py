@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-__all__ = ["config_name", "config_names", "config_path", "tool_path"]
+__all__ = ["config_name", "config_names", "config_path", "data_path", "tool_path"]
 
 _CLOSEST = 4
 
@@ -61,11 +61,16 @@ def tool_path(name: str) -> Path:
     return files[name]
 
 
+def data_path(name: str) -> Path:
+    """Path of a file or folder of the package data, such as ``"model-index.yml"``."""
+    package = Path(__file__).resolve().parent
+    shipped = package / ".mim" / name
+    return shipped if shipped.exists() else package.parent / name
+
+
 def _files(kind: str, pattern: str) -> dict[str, Path]:
     """Files of a kind by their names with forward slashes."""
-    package = Path(__file__).resolve().parent
-    shipped = package / ".mim" / kind
-    folder = (shipped if shipped.is_dir() else package.parent / kind).resolve()
+    folder = data_path(kind).resolve()
     return {path.relative_to(folder).as_posix(): path for path in folder.rglob(pattern)}
 
 

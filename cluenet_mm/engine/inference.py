@@ -16,7 +16,7 @@ from mmengine.device import get_device
 from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 from mmengine.structures import BaseDataElement
 
-from ..checkpoint import dataset_meta, load_checkpoint
+from ..checkpoint import checkpoint_file, dataset_meta, load_checkpoint
 from ..config_types import named, type_name
 from .draw import VISUALIZER_TYPES, build_visualizer, draw_sample, read_image
 from .model import load_weights
@@ -248,7 +248,7 @@ def label_map(sample: BaseDataElement) -> np.ndarray:
 
 def fingerprint(cfg: Config, checkpoint: str | Path, *options: object) -> str:
     """Short digest of all that a prediction depends on, besides the image."""
-    digest = hashlib.sha256(Path(checkpoint).expanduser().read_bytes())
+    digest = hashlib.sha256(checkpoint_file(checkpoint).read_bytes())
     settings = json.dumps([cfg.to_dict(), *options], default=str, sort_keys=True)
     digest.update(settings.encode())
     return digest.hexdigest()[:16]
