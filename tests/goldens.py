@@ -24,6 +24,26 @@ def load(case):
     return spec["config"], weights, images, expected
 
 
+def arch(config):
+    """The ``arch`` of our backbone for a configuration."""
+    found = {
+        "depths": tuple(config["layers"]),
+        "embed_dims": tuple(config["embed_dims"]),
+        "mlp_ratios": tuple(config["mlp_ratios"]),
+        "num_heads": tuple(config["heads"]),
+        "head_dims": config["head_dim"][0],
+        "patch": (4, 4, 0),
+    }
+    if "pool_norm2" in config:
+        found["patch"] = (
+            config["in_patch_size"],
+            config["in_stride"],
+            config["in_pad"],
+        )
+        found["pool_norm"] = config["pool_norm2"]
+    return found
+
+
 def relative_error(actual, expected):
     """Largest absolute error over the largest absolute value."""
     return ((actual - expected).abs().max() / expected.abs().max()).item()

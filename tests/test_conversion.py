@@ -17,6 +17,7 @@ from cluenet_mm.engine import build_model
 
 TOOL = Path(__file__).parents[1] / "tools" / "convert" / "official_weights.py"
 CASE = "cluenet_patch3_poolnorm"
+ARCH = goldens.arch(goldens.load(CASE)[0])
 VARIANTS = [
     (family, arch)
     for family, reader in FAMILIES.items()
@@ -144,18 +145,24 @@ def test_backbone_only_is_what_pretrained_wants(tmp_path):
             assert torch.equal(value, state[f"backbone.{name}"]), name
 
 
-def test_heads_of_an_unknown_variant_must_be_given(tmp_path):
-    _, official, _, _ = goldens.load("coc_fold")
+def test_a_size_that_is_no_variant_comes_from_a_config(tmp_path):
+    """No shape tells the heads of Context Cluster from their width."""
+    config, official, _, _ = goldens.load("coc_fold")
     torch.save(official, tmp_path / "released.pth")
     args = (tmp_path / "released.pth", tmp_path / "ours.pth", "--arch", "coc")
     result = run(*args)
     assert result.returncode == 1
-    assert "give --num-heads" in result.stderr
-    result = run(*args, "--num-heads", 2, 2, 4, 5)
-    assert result.returncode == 1
-    assert "--num-heads 2 2 4 5 does not fit" in result.stderr
-    result = run(*args, "--num-heads", 2, 2, 4, 4)
-    assert result.returncode == 0, result.stderr
+    assert result.stderr.startswith("error: the checkpoint does not fit arch ")
+    assert "give --config for weights of another size" in result.stderr
+
+    arch = goldens.arch(config)
+    cfg = tmp_path / "config.py"
+    for heads, message in ((arch["num_heads"], ""), ((2, 2, 4, 5), "has another size")):
+        backbone = {"arch": arch | {"num_heads": heads}}
+        cfg.write_text(f"model = dict(backbone={backbone})")
+        result = run(*args, "--config", cfg)
+        assert message in result.stderr
+        assert bool(result.returncode) is bool(message)
     meta = torch.load(tmp_path / "ours.pth", weights_only=True)["meta"]
     assert (meta["arch"]["num_heads"], meta["arch"]["head_dims"]) == ((2, 2, 4, 4), 8)
 
@@ -164,9 +171,10 @@ def test_heads_of_an_unknown_variant_must_be_given(tmp_path):
     ("case", "family"), [("coc_fold", "fec"), ("fec_fold2", "coc")]
 )
 def test_a_checkpoint_of_another_family_is_refused(case, family):
-    _, official, _, _ = goldens.load(case)
-    with pytest.raises(CheckpointError, match="family that --arch names"):
-        convert_state_dict(official, family, (2, 2, 4, 4))
+    config, official, _, _ = goldens.load(case)
+    for arch in (goldens.arch(config), None):
+        with pytest.raises(CheckpointError, match="family that --arch names"):
+            convert_state_dict(official, family, arch)
 
 
 def test_a_released_file_loads_strictly_into_our_classifier(tmp_path):
@@ -194,9 +202,9 @@ def test_a_released_file_loads_strictly_into_our_classifier(tmp_path):
 
 
 def test_bare_and_data_parallel_state_dicts(official, tmp_path):
-    bare, _ = convert_state_dict(official, "cluenet")
+    bare, _ = convert_state_dict(official, "cluenet", ARCH)
     torch.save({f"module.{k}": v for k, v in official.items()}, tmp_path / "dp.pth")
-    convert_file(tmp_path / "dp.pth", tmp_path / "out.pth", "cluenet")
+    convert_file(tmp_path / "dp.pth", tmp_path / "out.pth", "cluenet", ARCH)
     wrapped = torch.load(tmp_path / "out.pth", weights_only=True)["state_dict"]
     assert wrapped.keys() == bare.keys()
     assert all(torch.equal(wrapped[k], bare[k]) for k in bare)
@@ -216,20 +224,20 @@ def test_bare_and_data_parallel_state_dicts(official, tmp_path):
 def test_a_missing_key_is_named(official, name):
     del official[name]
     with pytest.raises(CheckpointError, match=f"missing: {name}"):
-        convert_state_dict(official, "cluenet")
+        convert_state_dict(official, "cluenet", ARCH)
 
 
 @pytest.mark.parametrize("name", ["network.7.norm.weight", "extra", "head2.weight"])
 def test_a_key_that_matches_nothing_is_named(official, name):
     official[name] = torch.zeros(3)
     with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
-        convert_state_dict(official, "cluenet")
+        convert_state_dict(official, "cluenet", ARCH)
 
 
 def test_another_size_is_named(official):
     official["norm.bias"] = torch.zeros(3)
     with pytest.raises(CheckpointError, match=r"norm\.bias \(3,\) for \(40,\)"):
-        convert_state_dict(official, "cluenet")
+        convert_state_dict(official, "cluenet", ARCH)
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04cut"])
@@ -249,7 +257,7 @@ def test_an_existing_target_survives_a_failure(tmp_path, official):
     torch.save(official, tmp_path / "incomplete.pth")
     (tmp_path / "out.pth").write_text("old")
     with pytest.raises(CheckpointError, match=r"norm\.bias"):
-        convert_file(tmp_path / "incomplete.pth", tmp_path / "out.pth", "cluenet")
+        convert_file(tmp_path / "incomplete.pth", tmp_path / "out.pth", "cluenet", ARCH)
     assert (tmp_path / "out.pth").read_text() == "old"
 
 

@@ -1,8 +1,7 @@
 """Weights of the official releases, renamed for our classifiers.
 
-A release's file is read safely, its architecture is read off the shapes, and every
-parameter of the ``ImageClassifier`` that our configs build with it must be met by
-exactly one official parameter of the same size.
+A release's file is read safely, and the architecture is the one whose classifier has
+exactly the parameters of the file, name by name and size by size.
 """
 
 from pathlib import Path
@@ -11,18 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from .cluenet import CLUENET_FAMILY
-from .reading import raise_if_any
-from .region import COC_FAMILY, FEC_FAMILY
+from .names import FAMILIES, Family
 
-FAMILIES = {"cluenet": CLUENET_FAMILY, "coc": COC_FAMILY, "fec": FEC_FAMILY}
+__all__ = ["FAMILIES", "convert_file", "convert_state_dict", "find_state_dict"]
+
+_SHOWN = 6
 
 
 def convert_file(
     source: str | Path,
     target: str | Path,
     family: str,
-    num_heads: tuple[int, ...] | None = None,
+    arch: str | dict | None = None,
     backbone_only: bool = False,
 ) -> dict:
     """Convert a released checkpoint file.
@@ -33,22 +32,20 @@ def convert_file(
         target: File to write, ``{'state_dict': ..., 'meta': ...}``. It appears only
             once it is complete.
         family: A key of ``FAMILIES``.
-        num_heads: Heads per stage, where the release's weights do not tell them and are
-            of no variant that we know.
+        arch: See :func:`convert_state_dict`.
         backbone_only: Whether to leave the classifier out; what is left serves
             ``init_cfg=dict(type='Pretrained', checkpoint=..., prefix='backbone.')``.
 
     Returns:
-        The ``meta`` that was written: family, ``arch`` (a variant's name, or the
-        dict that was inferred), ``options`` (arguments of the backbone that the weights
-        need), classes and parameters.
+        The ``meta`` that was written: family, ``arch``, ``options`` (arguments of the
+        backbone that the weights need), classes and parameters.
 
     Raises:
         FileNotFoundError: If ``source`` does not exist.
         CheckpointError: If it is no readable checkpoint, or its keys do not fit.
     """
     official = find_state_dict(load_checkpoint(source), source)
-    state_dict, meta = convert_state_dict(official, family, num_heads)
+    state_dict, meta = convert_state_dict(official, family, arch)
     if backbone_only:
         state_dict = {k: v for k, v in state_dict.items() if k.startswith("backbone.")}
         meta["num_classes"] = None
@@ -87,66 +84,90 @@ def find_state_dict(loaded: object, source: str | Path) -> dict[str, Tensor]:
 
 
 def convert_state_dict(
-    official: dict[str, Tensor],
-    family: str,
-    num_heads: tuple[int, ...] | None = None,
+    official: dict[str, Tensor], family: str, arch: str | dict | None = None
 ) -> tuple[dict[str, Tensor], dict]:
     """Rename an official state dict.
 
     Args:
         official: Official names and parameters.
         family: A key of ``FAMILIES``.
-        num_heads: As for :func:`convert_file`.
+        arch: ``arch`` of the backbone; by default each row of its ``arch_settings`` is
+            tried.
 
     Returns:
         State dict of our ``ImageClassifier`` (``backbone.*``, ``head.fc.*``) and its
         ``meta``.
 
     Raises:
-        CheckpointError: If a name is missing, unknown, or has another size.
+        CheckpointError: If a name is missing, unknown, or has another size; with the
+            mismatches of the closest architecture.
     """
     reader = FAMILIES[family]
-    arch = reader.infer_arch(official, num_heads)
-    expected = _expected_shapes(reader.backbone, arch, official)
-    names = {reader.official_name(name): name for name in expected}
-    raise_if_any("is missing", names.keys() - official.keys())
-    raise_if_any("matches nothing", official.keys() - names.keys() - reader.ignored)
-
-    state_dict, wrong = {}, []
-    for official_name, name in names.items():
-        value, shape = official[official_name], expected[name]
-        if value.numel() != shape.numel():
-            wrong.append(f"{official_name} {tuple(value.shape)} for {tuple(shape)}")
-            continue
-        # The releases' 1x1 convolutions are our Linear layers.
-        state_dict[name] = value.reshape(shape).clone()
-    raise_if_any("has another size", wrong)
-
-    meta = {
+    closest, faults = arch, None
+    for row in [arch] if arch is not None else reader.backbone.arch_settings:
+        shapes = _shapes(reader.backbone, row, official)
+        found = _faults(reader, shapes, official)
+        if faults is None or sum(map(len, found.values())) < sum(
+            map(len, faults.values())
+        ):
+            closest, faults, best = row, found, shapes
+    if any(faults.values()):
+        raise CheckpointError(
+            f"the checkpoint does not fit arch {closest!r} of {family}: "
+            f"{'; '.join(_shown(*fault) for fault in faults.items() if fault[1])}; "
+            "check that it is a classification checkpoint of the family that --arch "
+            "names, and give --config for weights of another size"
+        )
+    # The releases' 1x1 convolutions are our Linear layers.
+    state_dict = {
+        name: official[reader.official_name(name)].reshape(shape).clone()
+        for name, shape in best.items()
+    }
+    return state_dict, {
         "family": family,
-        "arch": _variant(reader.backbone, arch),
+        "arch": closest,
         "options": reader.options(official),
         "num_classes": len(official["head.weight"]),
         "num_parameters": sum(value.numel() for value in state_dict.values()),
     }
-    return state_dict, meta
 
 
-def _expected_shapes(
-    backbone: type[nn.Module], arch: dict, official: dict[str, Tensor]
+def _shapes(
+    backbone: type[nn.Module], arch: str | dict, official: dict[str, Tensor]
 ) -> dict[str, torch.Size]:
     """Names and shapes of our classifier of this architecture."""
-    if "head.weight" not in official:
-        raise_if_any("is missing", ["head.weight"])
+    num_classes = len(official.get("head.weight", [0]))
     with torch.device("meta"):
         model = backbone(arch)
-        head = nn.Linear(*reversed(official["head.weight"].shape))
+        last = max(int(n[4]) for n, _ in model.named_children() if n[:4] == "norm")
+        dims = getattr(model, f"norm{last}").weight.numel()
+        head = nn.Linear(dims, num_classes)
     shapes = {f"backbone.{k}": v.shape for k, v in model.state_dict().items()}
     return shapes | {f"head.fc.{k}": v.shape for k, v in head.state_dict().items()}
 
 
-def _variant(backbone: type[nn.Module], arch: dict) -> str | dict:
-    for name, row in backbone.arch_settings.items():
-        if row == arch:
-            return name
-    return arch
+def _faults(
+    reader: Family, shapes: dict[str, torch.Size], official: dict[str, Tensor]
+) -> dict[str, list[str]]:
+    """What does not fit, by kind."""
+    names = {reader.official_name(name): name for name in shapes}
+    wrong = [
+        f"{theirs} {tuple(official[theirs].shape)} for {tuple(shapes[ours])}"
+        for theirs, ours in names.items()
+        if theirs in official
+        and _squeezed(official[theirs].shape) != _squeezed(shapes[ours])
+    ]
+    return {
+        "is missing": sorted(names.keys() - official.keys()),
+        "matches nothing": sorted(official.keys() - names.keys() - reader.ignored),
+        "has another size": wrong,
+    }
+
+
+def _squeezed(shape: torch.Size) -> tuple[int, ...]:
+    return tuple(side for side in shape if side != 1)
+
+
+def _shown(kind: str, names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{kind}: {', '.join(names[:_SHOWN])}{more}"

@@ -46,8 +46,9 @@ def build(family, config, arch):
 def golden_stages(case, device="cpu"):
     """Outputs of the four stages in front of any norm, and the logits."""
     config, official, images, expected = goldens.load(case)
-    weights, meta = convert_state_dict(official, CASES[case], config.get("heads"))
-    model = build(CASES[case], config, meta["arch"])
+    arch = goldens.arch(config)
+    weights, _ = convert_state_dict(official, CASES[case], arch)
+    model = build(CASES[case], config, arch)
     prefix = "backbone."
     model.load_state_dict(
         {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}

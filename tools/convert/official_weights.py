@@ -10,6 +10,15 @@ import sys
 
 from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.conversion import FAMILIES, convert_file
+from cluenet_mm.engine.cli import read_config
+
+
+def arch_of(config: str) -> str | dict:
+    """The architecture that a config gives its backbone."""
+    try:
+        return read_config(config).to_dict()["model"]["backbone"]["arch"]
+    except (KeyError, TypeError):
+        raise ValueError(f"config {config} has no model.backbone.arch") from None
 
 
 def main() -> None:
@@ -19,11 +28,9 @@ def main() -> None:
     parser.add_argument("target", help="file to write")
     parser.add_argument("--arch", required=True, choices=sorted(FAMILIES))
     parser.add_argument(
-        "--num-heads",
-        type=int,
-        nargs="+",
-        metavar="N",
-        help="heads per stage, for weights of none of the released variants",
+        "--config",
+        help="config of a classifier whose backbone has the size of the weights, where "
+        "that is none of the released variants",
     )
     parser.add_argument(
         "--backbone-only",
@@ -32,12 +39,12 @@ def main() -> None:
         "checkpoint=..., prefix='backbone.')",
     )
     args = parser.parse_args()
-    num_heads = tuple(args.num_heads) if args.num_heads else None
     try:
+        arch = arch_of(args.config) if args.config else None
         meta = convert_file(
-            args.source, args.target, args.arch, num_heads, args.backbone_only
+            args.source, args.target, args.arch, arch, args.backbone_only
         )
-    except (CheckpointError, OSError) as error:
+    except (CheckpointError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     classes = f"{meta['num_classes']} classes, " if meta["num_classes"] else ""
     print(
