@@ -20,10 +20,11 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 from torch.utils.benchmark import Timer
 
-from .config_types import registered_type, type_name
+from .config import num_classes, resolve_type, type_name
 from .flops import build, count_config, count_macs, open_config, total
 from .memory import return_free_memory
 from .ops import implementation
+from .tasks import task_of
 
 MAX_BATCH = 2**14
 OBJECTS = 8  # in every image of a detector
@@ -63,7 +64,7 @@ def sides_of(
 def clusters(cfg: Config) -> bool:
     """Whether the backbone is one of ours, whose implementation can be chosen."""
     with MODELS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
-        kind = registered_type(cfg.model.backbone, registry)
+        kind = resolve_type(cfg.model.backbone, registry)
     if kind is None:
         name = cfg.model.backbone["type"]
         raise ValueError(f"no registry knows the backbone {name!r}")
@@ -234,9 +235,7 @@ def prepare_network(side: dict) -> Prepare:
     model.to(device)
     network = model
     if whole and not train:
-        from .deploy.graphs import GRAPHS
-
-        network = GRAPHS[scope](model).eval()
+        network = task_of(cfg).load("graph")(model).eval()
     run = torch.compile(network) if side["compile"] else network
     dtype = getattr(torch, side["amp"] or "bfloat16")
 
@@ -312,13 +311,6 @@ def labeled_batch(scope: str, shape: tuple[int, int], batch: int, classes: int) 
         labels = torch.randint(0, classes, (batch,))
         samples = [DataSample().set_gt_label(label) for label in labels]
     return {"inputs": images, "data_samples": samples}
-
-
-def num_classes(model: torch.nn.Module) -> int:
-    """Classes that a model tells apart."""
-    for name in ("decode_head", "roi_head", "bbox_head", "head"):
-        model = getattr(model, name, model)
-    return model.num_classes
 
 
 def largest_batch(prepare: Prepare, shape: tuple[int, int]) -> int:

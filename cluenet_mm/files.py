@@ -1,19 +1,28 @@
 """Files that are complete or untouched, however their writing ends."""
 
+import hashlib
 import os
 import platform
 import re
 import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-__all__ = ["check_target", "replacing", "write_text"]
+__all__ = ["WriteError", "atomic_write", "check_writable", "path_inside", "write_text"]
+
+# A longer name gives its temporary file a digest, so as not to be longer than file
+# systems allow (255 bytes).
+_LONG_NAME = 200
 
 
-def check_target(path: str | os.PathLike, folder: bool = False) -> None:
+class WriteError(OSError):
+    """A file that cannot be written; the message is one line with its path."""
+
+
+def check_writable(path: str | os.PathLike, folder: bool = False) -> None:
     """Refuse early what could not be written in the end; nothing is made.
 
     Args:
@@ -24,13 +33,19 @@ def check_target(path: str | os.PathLike, folder: bool = False) -> None:
         ValueError: It cannot be written; the message says why.
     """
     path = Path(path)
-    if not folder and path.is_dir():
-        raise ValueError(f"{path} is a folder: give the name of a file")
-    nearest = path if folder else path.parent
-    while not nearest.exists():
-        nearest = nearest.parent
-    if not nearest.is_dir():
-        raise ValueError(f"{path} cannot be written: {nearest} is a file, no folder")
+    try:
+        if not folder and path.is_dir():
+            raise ValueError(f"{path} is a folder: give the name of a file")
+        nearest = path if folder else path.parent
+        while not nearest.exists():
+            nearest = nearest.parent
+        if not nearest.is_dir():
+            raise ValueError(
+                f"{path} cannot be written: {nearest} is a file, no folder"
+            )
+        path.exists()  # or its name is too long
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror}") from error
     try:
         tempfile.TemporaryFile(dir=nearest).close()
     except OSError as error:
@@ -39,8 +54,30 @@ def check_target(path: str | os.PathLike, folder: bool = False) -> None:
         ) from error
 
 
+def path_inside(folder: str | os.PathLike, name: str | os.PathLike) -> Path:
+    """A path below a folder for a name that comes from data.
+
+    Args:
+        folder: Where files are written.
+        name: What an annotation calls a file. It may have folders; roots and ``..``,
+            which would lead out of ``folder``, are dropped.
+
+    Raises:
+        ValueError: Nothing is left of the name.
+
+    Examples:
+        >>> path_inside("out", "../a/./b.png").as_posix()
+        'out/a/b.png'
+    """
+    parts = Path(os.path.normpath(name)).parts
+    kept = [p for p in parts if p != os.pardir and not Path(p).is_absolute()]
+    if not kept or kept == [os.curdir]:
+        raise ValueError(f"{os.fspath(name)!r} is no name for a file")
+    return Path(folder, *kept)
+
+
 @contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary name beside ``path`` that takes its place at the end.
 
     Args:
@@ -51,22 +88,39 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         The name to write to. It keeps the suffix, by which writers of pictures choose
         their format, and differs between processes. What a killed process of this
         machine left in the folder is removed before.
+
+    Raises:
+        WriteError: The file cannot be written: no space, no permission, a name that is
+            too long.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_left_over(path.parent)
+    stem = path.stem
+    if len(os.fsencode(path.name)) > _LONG_NAME:
+        stem = hashlib.sha256(os.fsencode(path.name)).hexdigest()
     writer = f"{_machine()}-{os.getpid()}"
-    temporary = path.with_name(f".{path.stem}.{writer}.partial{path.suffix}")
+    temporary = path.with_name(f".{stem}.{writer}.partial{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_over(path.parent)
         yield temporary
         os.replace(temporary, path)
+    except WriteError:
+        raise
+    except OSError as error:
+        ours = (None, *map(str, (path, temporary, *path.parents)))
+        if error.filename is not None and str(error.filename) not in ours:
+            raise  # another file, which the block reads
+        failure = WriteError(f"cannot write {path}: {error.strerror or error}")
+        failure.errno = error.errno
+        raise failure from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # no folder, or too long a name: nothing was made
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write text in UTF-8; see :func:`replacing`."""
-    with replacing(path) as temporary:
+    """Write text in UTF-8; see :func:`atomic_write`."""
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -18,7 +18,6 @@ Two counts are given:
 from collections import Counter
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -30,12 +29,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .backbones.cluenet import ClusterAttention
 from .backbones.region import RegionMixer
-from .config_types import type_name
-from .engine.cli import read_config
-
-LIBRARIES = ("mmpretrain", "mmdet", "mmseg")
-# Side of CIFAR's images and of the digits, whose configs do not resize.
-SMALL_SIDE = 32
+from .config import read_config
+from .tasks import TASKS
 
 
 def open_config(name: str) -> Config:
@@ -52,8 +47,8 @@ def open_config(name: str) -> Config:
     """
     library, separator, path = name.partition("::")
     if separator:
-        if library not in LIBRARIES:  # MMEngine would try to install it
-            known = ", ".join(f"{library}::" for library in LIBRARIES)
+        if library not in TASKS:  # MMEngine would try to install it
+            known = ", ".join(f"{library}::" for library in TASKS)
             raise FileNotFoundError(f"config {name}: the libraries are {known}")
         try:
             cfg = get_config(name)
@@ -75,21 +70,6 @@ def build(model: dict, scope: str | None) -> nn.Module:
     """
     with DefaultScope.overwrite_default_scope(scope):
         return MODELS.build(ConfigDict(deepcopy(model)))
-
-
-def image_shape(cfg: Config) -> tuple[int, int]:
-    """Height and width of the images that the config tests with.
-
-    Read off the last resizing step of its test pipeline; 32 x 32 where there is none,
-    as for CIFAR and the digits.
-    """
-    dataset: dict[str, Any] = cfg.get("test_dataloader", {}).get("dataset", {})
-    for step in reversed(dataset.get("pipeline", [])):
-        size = step.get("crop_size", step.get("scale"))
-        if type_name(step) in ("CenterCrop", "Resize") and size:
-            # MMCV writes sizes as (width, height).
-            return (size, size) if isinstance(size, int) else (size[1], size[0])
-    return SMALL_SIDE, SMALL_SIDE
 
 
 @dataclass

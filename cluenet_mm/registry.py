@@ -68,8 +68,8 @@ MODELS = LazyRegistry(
     {
         "cluenet_mm.backbones": ("CLUENet", "ClusterFormer", "ContextCluster", "FEC"),
         "cluenet_mm.decoders": ("ClusterDetector", "ClusterHead", "ClusterSegHead"),
-        "cluenet_mm.engine": ("InstanceTTAModel",),
-        "cluenet_mm.engine.tensor_preprocessor": ("TensorDataPreprocessor",),
+        "cluenet_mm.training": ("InstanceTTAModel",),
+        "cluenet_mm.training.tensor_preprocessor": ("TensorDataPreprocessor",),
     },
 )
 DATASETS = Registry(
@@ -91,7 +91,7 @@ HOOKS = LazyRegistry(
     "hook",
     MMENGINE_HOOKS,
     {
-        "cluenet_mm.engine": ("DrawPredictionsHook", "EpochSeedHook", "StrictLoadHook"),
+        "cluenet_mm.hooks": ("DrawPredictionsHook", "EpochSeedHook", "StrictLoadHook"),
         "cluenet_mm.interpret": ("ClusterVisualizationHook",),
     },
 )
@@ -99,7 +99,7 @@ OPTIM_WRAPPERS = Registry(
     "optimizer wrapper",
     parent=MMENGINE_OPTIM_WRAPPERS,
     scope=SCOPE,
-    locations=["cluenet_mm.engine"],
+    locations=["cluenet_mm.training"],
 )
 PARAM_SCHEDULERS = Registry(
     "parameter scheduler",

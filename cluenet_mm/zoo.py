@@ -13,9 +13,9 @@ from mmengine.registry import TRANSFORMS, DefaultScope
 from torch import Tensor, nn
 
 from .checkpoint import dataset_meta, load_checkpoint, load_weights
-from .config_types import type_name
-from .engine.draw import read_image
-from .engine.model import build_model
+from .config import type_name
+from .inference.images import read_image
+from .inference.model import build_model
 from .interpret import class_probabilities, find_backbone, to_input, trace
 from .package_data import config_path, data_path
 from .weights import published

@@ -21,7 +21,7 @@ from mmengine.visualization import Visualizer
 
 from cluenet_mm import config_path, tool_path
 from cluenet_mm.checkpoint import save_checkpoint
-from cluenet_mm.engine import build_model
+from cluenet_mm.inference import build_model
 
 CLASSES = ("ellipse", "rectangle")
 # Name, height, width, objects as class and box x, y, w, h.

@@ -13,7 +13,7 @@ from seeded_weights import seeded_state_dict
 from cluenet_mm import config_path
 from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.conversion import FAMILIES, convert_file, convert_state_dict
-from cluenet_mm.engine import build_model
+from cluenet_mm.inference import build_model
 
 TOOL = Path(__file__).parents[1] / "tools" / "convert" / "official_weights.py"
 CASE = "cluenet_patch3_poolnorm"

@@ -3,7 +3,7 @@
 import pytest
 from mmengine.runner import Runner
 
-from cluenet_mm.engine.cli import read_config
+from cluenet_mm.config import read_config
 
 # Top-1 in percent after four epochs. Two seeds reached 96, 91, 91 and 94 or more; with
 # the backbone frozen at its initial weights it is 73, 53, 84 and 83; chance is 10.

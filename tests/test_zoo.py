@@ -21,8 +21,8 @@ from cluenet_mm.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from cluenet_mm.engine import build_model
-from cluenet_mm.engine.inference import Predictor, fingerprint
+from cluenet_mm.inference import build_model
+from cluenet_mm.inference.predictor import Predictor, fingerprint
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "tools" / "dev" / "publish_weights.py"

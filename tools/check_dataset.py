@@ -17,9 +17,18 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.utils import track_iter_progress
 
+from cluenet_mm.cli import (
+    add_cfg_options,
+    fail,
+    output_file,
+    output_folder,
+    parse_arguments,
+    positive,
+)
+from cluenet_mm.config import read_config
 from cluenet_mm.datasets.check import (
     DatasetError,
     Options,
@@ -28,15 +37,8 @@ from cluenet_mm.datasets.check import (
     data_sets,
     labelled_sample,
 )
-from cluenet_mm.engine.cli import (
-    fail,
-    output_file,
-    output_folder,
-    parse_arguments,
-    read_config,
-)
-from cluenet_mm.engine.draw import build_visualizer, draw_sample
-from cluenet_mm.files import write_text
+from cluenet_mm.files import path_inside, write_text
+from cluenet_mm.inference.draw import build_visualizer, draw_sample
 
 SPLITS = ("train", "val", "test")
 SHOWN = 5
@@ -53,7 +55,7 @@ def parse_args() -> argparse.Namespace:
         "--split", nargs="+", choices=SPLITS, help="(default: all that differ)"
     )
     parser.add_argument(
-        "--num-samples", type=int, default=0, help="draw so many samples of each split"
+        "--num-samples", type=positive, help="draw so many samples of each split"
     )
     parser.add_argument(
         "--out-dir", type=output_folder, help="folder for the drawn samples"
@@ -69,18 +71,11 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=positive,
         default=min(os.cpu_count() or 1, 8),
         help="threads that read (default: %(default)s)",
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=DictAction,
-        default={},
-        metavar="KEY=VALUE",
-        help="override settings, e.g. train_dataloader.dataset.data_root=elsewhere",
-    )
+    add_cfg_options(parser, "train_dataloader.dataset.data_root=elsewhere")
     args = parse_arguments(parser)
     if bool(args.num_samples) != bool(args.out_dir):
         parser.error("--num-samples and --out-dir go together")
@@ -134,7 +129,7 @@ def print_report(report: Report) -> None:
 def main() -> int:
     """Run the command line and return its exit status."""
     args = parse_args()
-    options = Options(not args.no_decode, max(args.workers, 1), progress)
+    options = Options(not args.no_decode, args.workers, progress)
     reports = []
     try:
         cfg = read_config(args.config, args.cfg_options)
@@ -144,14 +139,14 @@ def main() -> int:
             reports.append(report)
             if dataset is not None and args.num_samples:
                 draw(cfg, dataset, args.out_dir / name.replace(" ", "_"), args)
-    except (FileNotFoundError, ValueError) as error:
+        if args.json:
+            text = json.dumps([asdict(report) for report in reports], indent=1)
+            write_text(args.json, text + "\n")
+    except (OSError, ValueError) as error:
         fail(error)
     except KeyboardInterrupt:
         print("\ninterrupted; the reports above are complete", file=sys.stderr)
         return 130
-    if args.json:
-        text = json.dumps([asdict(report) for report in reports], indent=1)
-        write_text(args.json, text + "\n")
     return int(any(report.faults for report in reports))
 
 
@@ -162,7 +157,7 @@ def draw(cfg: Config, dataset: object, folder: Path, args: argparse.Namespace) -
         found = labelled_sample(dataset, cfg.default_scope, index)
         if found is not None:
             name, image, sample = found
-            path = folder / f"{name}.png"
+            path = path_inside(folder, f"{name}.png")
             draw_sample(visualizer, image, sample, path, predictions=False)
     print(f"  the first samples are drawn in {folder}")
 

@@ -6,7 +6,7 @@ The task is the config's. Of every image the folder gets
                     masks (COCO's run-length encoding); the pixels of every class, or
                     of every segment
   preds/NAME.png    of a segmentation: the labels, numbered as in the JSON; of a
-                    panoptic one the segments, in COCO's colours (R + 256 G + 256^2 B)
+                    panoptic one the segments, in COCO's colors (R + 256 G + 256^2 B)
   vis/NAME.png      the prediction drawn over the image
 
 NAME is that of the image below IMAGES, without its suffix (with it, where two would
@@ -20,31 +20,25 @@ Example: infer.py photos cluenet/mask_rcnn_coco_tiny epoch_12.pth --out-dir foun
 import argparse
 import json
 import sys
-from collections import Counter
 from pathlib import Path
 
-from mmengine.config import DictAction
-from mmengine.utils import track_iter_progress
 from PIL import Image
 
 from cluenet_mm.checkpoint import CheckpointError
-from cluenet_mm.datasets.panoptic_png import write_panoptic
-from cluenet_mm.engine.cli import (
+from cluenet_mm.cli import (
+    add_cfg_options,
     device,
     fail,
+    for_each_image,
     output_folder,
     parse_arguments,
-    read_config,
-    reason_and_place,
+    report_failures,
 )
-from cluenet_mm.engine.draw import UnreadableImageError
-from cluenet_mm.engine.inference import (
-    IMAGE_SUFFIXES,
-    Predictor,
-    fingerprint,
-    label_map,
-)
-from cluenet_mm.files import replacing, write_text
+from cluenet_mm.config import read_config
+from cluenet_mm.datasets.panoptic_png import write_panoptic
+from cluenet_mm.files import atomic_write, path_inside, write_text
+from cluenet_mm.inference.images import find_images
+from cluenet_mm.inference.predictor import Predictor, fingerprint, label_map
 
 
 def parse_args() -> argparse.Namespace:
@@ -70,47 +64,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--overwrite", action="store_true", help="predict again what is there already"
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=DictAction,
-        default={},
-        metavar="KEY=VALUE",
-        help="override settings of the config",
-    )
+    add_cfg_options(parser)
     return parse_arguments(parser)
-
-
-def find_images(source: Path, out_dir: Path) -> dict[str, Path]:
-    """Images by the name of their results.
-
-    Args:
-        source: A file, which may have any suffix, or a folder, of which all images are
-            taken, those in subfolders too.
-        out_dir: Left out, where it lies in the folder.
-
-    Raises:
-        FileNotFoundError: There is no such file, or no image in the folder.
-    """
-    if source.is_file():
-        return {source.stem: source}
-    if not source.is_dir():
-        raise FileNotFoundError(f"{source} does not exist")
-    files = [
-        path
-        for path in sorted(source.rglob("*"))
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and path.is_file()
-        and not path.resolve().is_relative_to(out_dir.resolve())
-    ]
-    if not files:
-        raise FileNotFoundError(f"folder {source} holds no image")
-    short = {path: path.relative_to(source).with_suffix("") for path in files}
-    uses = Counter(short.values())
-    return {
-        str(name if uses[name] == 1 else path.relative_to(source)): path
-        for path, name in short.items()
-    }
 
 
 def is_done(path: Path, model: str) -> bool:
@@ -123,19 +78,20 @@ def is_done(path: Path, model: str) -> bool:
 
 def infer(
     predictor: Predictor,
-    image_path: Path,
+    image_path: str,
     name: str,
     args: argparse.Namespace,
     model: str,
 ) -> None:
     """Predict for one image and write its files; the JSON, written last, seals them."""
     sample, image = predictor(image_path)
-    predictor.draw(image, sample, args.out_dir / "vis" / f"{name}.png", args.score_thr)
-    json_path = args.out_dir / "preds" / f"{name}.json"
-    record = {"image": str(image_path), "model": model, **predictor.record(sample)}
+    picture = path_inside(args.out_dir / "vis", f"{name}.png")
+    predictor.draw(image, sample, picture, args.score_thr)
+    json_path = path_inside(args.out_dir / "preds", f"{name}.json")
+    record = {"image": image_path, "model": model, **predictor.record(sample)}
     png_path = json_path.with_name(f"{json_path.stem}.png")
     if predictor.scope == "mmseg":
-        with replacing(png_path) as temporary:
+        with atomic_write(png_path) as temporary:
             Image.fromarray(label_map(sample)).save(temporary)
         record["label_map"] = png_path.name
     elif "segments" in record:
@@ -151,36 +107,27 @@ def main() -> int:
         images = find_images(args.images, args.out_dir)
         cfg = read_config(args.config, args.cfg_options)
         predictor = Predictor(cfg, args.checkpoint, args.device)
-    except (CheckpointError, FileNotFoundError, ValueError) as error:
+        model = fingerprint(cfg, args.checkpoint, args.score_thr)
+    except (CheckpointError, OSError, ValueError) as error:
         fail(error)
-    preds = args.out_dir / "preds"
-    preds.mkdir(parents=True, exist_ok=True)
-    model = fingerprint(cfg, args.checkpoint, args.score_thr)
     left = [
-        (name, path)
+        (str(path), name)
         for name, path in images.items()
-        if args.overwrite or not is_done(preds / f"{name}.json", model)
+        if args.overwrite
+        or not is_done(path_inside(args.out_dir / "preds", f"{name}.json"), model)
     ]
-    done, failed = len(images) - len(left), []
+    done = len(images) - len(left)
     if done:
         print(f"{done} of {len(images)} results are there already")
     try:
-        for name, path in track_iter_progress(left):
-            try:
-                infer(predictor, path, name, args, model)
-            except UnreadableImageError as error:
-                failed.append(f"{error}: it is damaged or no image")
-            except Exception as error:  # the other images do not depend on this one
-                failed.append(f"{path}: {reason_and_place(error)}")
+        failed = for_each_image(
+            left, lambda path, name: infer(predictor, path, name, args, model)
+        )
     except KeyboardInterrupt:
         print("\nInterrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    print(f"\n{len(left) - len(failed)} new results in {args.out_dir}")
-    if failed:
-        print(f"{len(failed)} of {len(images)} images failed", file=sys.stderr)
-    for line in failed:
-        print(f"error: {line}", file=sys.stderr)
-    return int(bool(failed))
+    print(f"{len(left) - len(failed)} new results in {args.out_dir}")
+    return report_failures(failed, len(images))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ import torch
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer, print_log
 
-from ..files import replacing
+from ..files import atomic_write
 
 MapLocation = str | torch.device | Callable | dict | None
 
@@ -301,7 +301,7 @@ def save_checkpoint(obj: Any, path: str | os.PathLike) -> None:
             dictionaries.
         path: Target file. Its folder is created; an old file is replaced at the end.
     """
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         torch.save(obj, temporary)
 
 
@@ -313,12 +313,12 @@ class AtomicLocalBackend(LocalBackend):
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write bytes; see :class:`mmengine.fileio.LocalBackend`."""
-        with replacing(filepath) as temporary:
+        with atomic_write(filepath) as temporary:
             super().put(obj, temporary)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
         """Write text; see :class:`mmengine.fileio.LocalBackend`."""
-        with replacing(filepath) as temporary:
+        with atomic_write(filepath) as temporary:
             super().put_text(obj, temporary, encoding)
 
 

@@ -15,7 +15,7 @@ from mmengine.logging import print_log
 from mmengine.runner.checkpoint import get_external_models, get_torchvision_models
 
 from .. import weights
-from ..files import replacing
+from ..files import atomic_write
 from .safe import CheckpointError
 
 _CHUNK = 1 << 20
@@ -101,7 +101,7 @@ def _download(url: str, path: Path, sha256: str) -> None:
         request = urllib.request.Request(url, headers={"User-Agent": "cluenet_mm"})
         with (
             urllib.request.urlopen(request, timeout=_TIMEOUT) as response,
-            replacing(path) as temporary,
+            atomic_write(path) as temporary,
         ):
             with temporary.open("wb") as file:
                 while chunk := response.read(_CHUNK):

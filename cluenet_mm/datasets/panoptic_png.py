@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from mmengine.fileio import get
 
-from ..files import replacing
+from ..files import atomic_write
 
 __all__ = ["id_to_rgb", "read_panoptic", "rgb_to_id", "write_panoptic"]
 
@@ -48,8 +48,8 @@ def write_panoptic(path: str | Path, ids: np.ndarray) -> None:
     """Write ids, ``(H, W)`` below ``256**3``; the file is complete or untouched.
 
     Raises:
-        OSError: The file cannot be written.
+        WriteError: The file cannot be written.
     """
-    with replacing(path) as temporary:
-        if not cv2.imwrite(str(temporary), id_to_rgb(ids)[..., ::-1]):
-            raise OSError(f"cannot write {path}")
+    encoded = cv2.imencode(".png", id_to_rgb(ids)[..., ::-1])[1]
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(encoded)

@@ -12,13 +12,12 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from ..checkpoint import dataset_meta, load_checkpoint
-from ..config_types import type_name
-from ..engine.inference import innermost
-from ..engine.model import build_model, load_weights
-from ..files import check_target, replacing
-from ..flops import image_shape
-from .graphs import GRAPHS, ExportError, Graph
+from ..checkpoint import dataset_meta, load_checkpoint, load_weights
+from ..config import image_shape, inner_datasets, type_name
+from ..files import atomic_write, check_writable
+from ..inference.model import build_model
+from ..tasks import task_of
+from .graphs import ExportError, Graph
 from .symbolics import OPSET, project_symbolics
 
 __all__ = ["ExportError", "Exported", "export_onnx"]
@@ -82,15 +81,10 @@ def export_onnx(
         OSError: ``out`` cannot be written.
     """
     _check_packages()
-    out = _check_target(Path(out))
-    scope = cfg.get("default_scope")
+    out = _check_writable(Path(out))
     if "model" not in cfg:
         raise ExportError("the config describes no model")
-    if scope not in GRAPHS:
-        raise ExportError(
-            f"the config's default_scope is {scope!r}; a task to export has one of "
-            + ", ".join(GRAPHS)
-        )
+    task = task_of(cfg)
     shape = (batch_size, *(size or _tested_size(cfg)))
     if min(shape) < 1:
         raise ExportError(f"batch size, height and width must be positive, not {shape}")
@@ -100,7 +94,7 @@ def export_onnx(
     except (KeyError, TypeError) as error:  # an unknown type, or option of one
         raise ExportError(f"no such model: {_first_line(error)}") from error
     load_weights(model, loaded, checkpoint)
-    graph = GRAPHS[scope](model).eval()
+    graph = task.load("graph")(model).eval()
     shapes = [shape]
     if dynamic:
         shapes.append((batch_size + 1, shape[1] // 2 + 24, shape[2] // 2 + 37))
@@ -116,7 +110,7 @@ def export_onnx(
         **_preprocessing(cfg, model),
         "classes": json.dumps(list(map(str, dataset_meta(loaded).get("classes", ())))),
     }
-    with replacing(out) as temporary:
+    with atomic_write(out) as temporary:
         try:
             _write(graph, temporary, names, pairs[0][0], dynamic)
             _describe(temporary, metadata)
@@ -148,12 +142,12 @@ def _check_packages() -> None:
         )
 
 
-def _check_target(out: Path) -> Path:
+def _check_writable(out: Path) -> Path:
     """Refuse early what could not be written in the end."""
     if out.suffix != ".onnx":
         raise ExportError(f"{out} does not end in .onnx: give the file to write")
     try:
-        check_target(out)
+        check_writable(out)
     except ValueError as error:
         raise ExportError(str(error)) from error
     return out
@@ -275,8 +269,8 @@ def _preprocessing(cfg: Config, model: nn.Module) -> dict[str, str]:
         value = getattr(preprocessor, name, None)
         value = torch.full((3,), neutral) if value is None else value.detach()
         found[name] = json.dumps(value.flatten().tolist())
-    dataset = innermost(cfg.get("test_dataloader", {}).get("dataset", {}))
-    steps = [type_name(step) for step in dataset["pipeline"]]
+    dataset = inner_datasets(cfg.get("test_dataloader", {}).get("dataset", {}))[0]
+    steps = [type_name(step) for step in dataset.get("pipeline", [])]
     turned = any(
         getattr(preprocessor, name, False)
         for name in ("to_rgb", "_channel_conversion", "channel_conversion")

@@ -57,7 +57,7 @@ class Classification(Graph):
         super().__init__(model)
 
     def forward(self, image: Tensor) -> tuple[Tensor]:
-        """Classify ``(N, 3, H, W)``, normalised."""
+        """Classify ``(N, 3, H, W)``, normalized."""
         return (self.model.head(self.model.extract_feat(image)).softmax(dim=1),)
 
     def output_names(self, image: Tensor, outputs: Sequence[Tensor]) -> list[str]:
@@ -86,7 +86,7 @@ class Segmentation(Graph):
         _open_sizes(model)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Segment ``(N, 3, H, W)``, normalised, at its own size."""
+        """Segment ``(N, 3, H, W)``, normalized, at its own size."""
         head, maps = self.model.decode_head, self.model.extract_feat(image)
         metas = [{"img_shape": tuple(image.shape[2:])}]
         logits = head.predict(maps, metas, self.model.test_cfg)
@@ -120,7 +120,7 @@ class Pyramid(Graph):
         super().__init__(model)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Maps of ``(N, 3, H, W)``, normalised."""
+        """Maps of ``(N, 3, H, W)``, normalized."""
         return tuple(self.model.extract_feat(image))
 
     def output_names(self, image: Tensor, outputs: Sequence[Tensor]) -> list[str]:
@@ -131,14 +131,6 @@ class Pyramid(Graph):
     def open_axes(self, name: str) -> dict[int, str]:
         """Names of the open axes of an output."""
         return {2: f"H_{name}", 3: f"W_{name}"}
-
-
-# By the library that is the config's default scope.
-GRAPHS: dict[str, type[Graph]] = {
-    "mmpretrain": Classification,
-    "mmseg": Segmentation,
-    "mmdet": Pyramid,
-}
 
 
 def _open_sizes(model: nn.Module) -> None:

@@ -11,7 +11,7 @@ from mmengine.fileio import join_path, load
 from mmengine.logging import print_log
 
 from ..datasets.panoptic_png import read_panoptic, write_panoptic
-from ..files import write_text
+from ..files import path_inside, write_text
 from ..registry import METRICS
 from .segments import Segmentation, count_matches, quality
 
@@ -187,8 +187,9 @@ class PanopticQuality(BaseMetric):
     def _write(self, image: int, prediction: Segmentation) -> dict:
         """Write one PNG; 0 is where nothing is, segments count from 1."""
         ids, number = prediction.ids(), len(prediction.labels)
-        name = Path(self._images[image]).with_suffix(".png").as_posix()
-        write_panoptic(Path(f"{self.outfile_prefix}.panoptic", name), ids)
+        folder = Path(f"{self.outfile_prefix}.panoptic")
+        path = path_inside(folder, self._images[image]).with_suffix(".png")
+        write_panoptic(path, ids)
         areas = np.bincount(ids.ravel(), minlength=number + 1)[1:].tolist()
         segments = [
             {
@@ -198,6 +199,7 @@ class PanopticQuality(BaseMetric):
             }
             for position, label in enumerate(prediction.labels)
         ]
+        name = path.relative_to(folder).as_posix()
         return {"image_id": image, "file_name": name, "segments_info": segments}
 
 

@@ -1,10 +1,10 @@
 """What a network clustered: traces, pictures, importance and quality of its clusters.
 
-docs/interpretability.md is the guide. ``quality`` imports scikit-image and is left to
-those who ask for it.
+docs/interpretability.md is the guide. ``quality`` and ``measure`` import scikit-image,
+``report_images`` the inferencers; they are left to those who ask for them.
 """
 
-from .draw import (
+from .figures import (
     cluster_figure,
     cluster_panel,
     feature_colors,

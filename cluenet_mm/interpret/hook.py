@@ -5,8 +5,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from ..registry import HOOKS
-from .draw import COLORINGS, cluster_figure, render
-from .pixels import from_sample, spread
+from .figures import COLORINGS, cluster_figure, render
+from .pixels import evenly_spaced, from_sample
 from .trace import find_backbone, trace
 
 
@@ -91,7 +91,7 @@ class ClusterVisualizationHook(Hook):
         count = len(dataset)
         positions = self.indices
         if positions is None:
-            positions = spread(count, self.num_images)
+            positions = evenly_spaced(count, self.num_images)
         for position in positions:
             if not 0 <= position < count:
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""Photographs to normalised inputs, and back."""
+"""Photographs to normalized inputs, and back."""
 
 from collections.abc import Mapping
 
@@ -24,7 +24,7 @@ def to_input(model: nn.Module, image: np.ndarray) -> Tensor:
 
 
 def to_picture(model: nn.Module, inputs: Tensor) -> np.ndarray:
-    """The photograph behind a normalised input.
+    """The photograph behind a normalized input.
 
     Args:
         model: Model whose data preprocessor made the input.
@@ -42,7 +42,7 @@ def _statistics(model: nn.Module) -> tuple[Tensor, Tensor]:
     """Mean and deviation of the channels, ``(3, 1, 1)`` each."""
     preprocessor = getattr(model, "data_preprocessor", None)
     mean = getattr(preprocessor, "mean", None)
-    if mean is None:  # nothing is normalised
+    if mean is None:  # nothing is normalized
         one = next(model.parameters()).new_ones(3, 1, 1)
         return 0 * one, one
     return mean.float(), preprocessor.std.float()
@@ -56,7 +56,7 @@ def from_sample(model: nn.Module, sample: Mapping) -> tuple[Tensor, np.ndarray]:
         sample: What a data set's pipeline packs: ``inputs`` and ``data_samples``.
 
     Returns:
-        ``(1, 3, H, W)``, normalised, and its upper left part that is no padding,
+        ``(1, 3, H, W)``, normalized, and its upper left part that is no padding,
         ``(h, w, 3)`` uint8, RGB.
     """
     height, width = sample["inputs"].shape[-2:]
@@ -65,7 +65,7 @@ def from_sample(model: nn.Module, sample: Mapping) -> tuple[Tensor, np.ndarray]:
     return inputs, to_picture(model, inputs)[:height, :width]
 
 
-def spread(count: int, limit: int | None) -> list[int]:
+def evenly_spaced(count: int, limit: int | None) -> list[int]:
     """Positions of at most ``limit`` of ``count`` things, evenly spread."""
     wanted = count if limit is None else min(limit, count)
     return [i * count // wanted for i in range(wanted)]

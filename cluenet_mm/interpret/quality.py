@@ -15,8 +15,8 @@ _SLIC_TRIES = 6
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """Agreement of segments with the truth of one image; NaN is "nothing to match".
+class SegmentationScores:
+    """How segments agree with the truth of one image; NaN is "nothing to match".
 
     Attributes:
         segments: Number of segments.
@@ -39,7 +39,7 @@ class Agreement:
         truth: np.ndarray,
         background: int | None = None,
         tolerance: int = BOUNDARY_TOLERANCE,
-    ) -> "Agreement":
+    ) -> "SegmentationScores":
         """Compare segments with a truth.
 
         Args:
@@ -58,9 +58,9 @@ class Agreement:
         )
 
     @classmethod
-    def mean(cls, agreements: list["Agreement"]) -> "Agreement":
+    def mean(cls, scores: list["SegmentationScores"]) -> "SegmentationScores":
         """Mean of each number over the images (or heads) that have it."""
-        table = np.array([astuple(a) for a in agreements], np.float64)
+        table = np.array([astuple(a) for a in scores], np.float64)
         known = ~np.isnan(table)
         sums = np.where(known, table, 0).sum(axis=0)
         return cls(
@@ -189,7 +189,7 @@ def _contingency(segments: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, i
 
 
 def _boundaries(labels: np.ndarray) -> np.ndarray:
-    """Pixels whose right or lower neighbour has another label, both known."""
+    """Pixels whose right or lower neighbor has another label, both known."""
     edge = np.zeros(labels.shape, bool)
     right, below = labels[:, 1:], labels[1:]
     edge[:, :-1] |= (labels[:, :-1] != right) & (labels[:, :-1] >= 0) & (right >= 0)

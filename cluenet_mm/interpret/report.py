@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..files import write_text
-from .draw import PALETTE, feature_colors
+from .figures import PALETTE, feature_colors
 from .importance import Predictor, importance, receptive_fields
 from .trace import Clustering, Trace
 
@@ -85,7 +85,7 @@ class Ranking:
 
 
 @dataclass(frozen=True, eq=False)
-class Exhibit:
+class ReportImage:
     """One image of a report.
 
     Attributes:
@@ -97,6 +97,7 @@ class Exhibit:
         findings: What was predicted, the best first.
         truth: What the data set says, if anything.
         ranking: Importance of the clusters, where it was computed.
+        findings_title: Heading of the findings; the first image's is shown.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Exhibit:
     findings: Sequence[Finding] = ()
     truth: str | None = None
     ranking: Ranking | None = None
+    findings_title: str = "Prediction"
 
 
 def rank_clusters(
@@ -153,33 +155,31 @@ def rank_clusters(
 
 def write_report(
     path: str | Path,
-    exhibits: Sequence[Exhibit],
+    images: Sequence[ReportImage],
     model: str,
     *,
     title: str = "What the network clustered",
-    findings_title: str = "Prediction",
     unranked: str = _NOTHING_RANKED,
 ) -> None:
     """Write the report; the file is complete or untouched.
 
     Args:
         path: The HTML file; its folder is made.
-        exhibits: The images, all of one model.
+        images: The images, all of one model.
         model: One line about the model.
         title: Heading of the page.
-        findings_title: Heading of the predictions.
         unranked: Why clusters have no importance, where they have none.
 
     Raises:
         ValueError: There is no image.
     """
-    if not exhibits:
+    if not images:
         raise ValueError("a report needs at least one image")
     record = {
         "model": model,
-        "titles": {"predictions": findings_title, "unranked": unranked},
+        "titles": {"predictions": images[0].findings_title, "unranked": unranked},
         "palette": PALETTE.astype(int).tolist(),
-        "images": [_record(exhibit) for exhibit in exhibits],
+        "images": [_record(image) for image in images],
     }
     # "<" would let a name end the script element; JSON can spell it otherwise.
     data = json.dumps(record, separators=(",", ":")).replace("<", "\\u003c")
@@ -193,10 +193,10 @@ def write_report(
     write_text(path, page)
 
 
-def _record(exhibit: Exhibit) -> dict:
+def _record(image: ReportImage) -> dict:
     """One image as JSON."""
-    maps, sample = exhibit.maps, exhibit.sample
-    picture = exhibit.picture
+    maps, sample = image.maps, image.sample
+    picture = image.picture
     rows, columns = (
         maps.window.points(pixels, count)[0][:shown].numpy()
         for pixels, count, shown in zip(
@@ -204,10 +204,10 @@ def _record(exhibit: Exhibit) -> dict:
         )
     )
     return {
-        "name": exhibit.name,
+        "name": image.name,
         "photo": _photo(picture),
-        "truth": exhibit.truth,
-        "predictions": [vars(finding) for finding in exhibit.findings],
+        "truth": image.truth,
+        "predictions": [vars(finding) for finding in image.findings],
         "rows": _pack(rows),
         "columns": _pack(columns),
         "sizes": maps.sizes,
@@ -216,7 +216,7 @@ def _record(exhibit: Exhibit) -> dict:
             _layer(maps.blocks[stage][block], stage, block, sample)
             for stage, block in maps.layers()
         ],
-        "importance": exhibit.ranking and _importance(exhibit.ranking),
+        "importance": image.ranking and _importance(image.ranking),
     }
 
 

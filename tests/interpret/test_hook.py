@@ -17,7 +17,7 @@ from cluenet_mm.interpret import (
     from_sample,
     trace,
 )
-from cluenet_mm.interpret.draw import render
+from cluenet_mm.interpret.figures import render
 
 
 def train(name, folder, hook, others=(), **options):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cluenet_mm.interpret.quality import (
-    Agreement,
+    SegmentationScores,
     achievable_accuracy,
     best_match_iou,
     boundary_recall,
@@ -35,7 +35,7 @@ def test_pixels_without_a_label_do_not_count():
     assert best_match_iou(SEGMENTS + 10, truth) == (1 + 4 / 6) / 2
     assert boundary_recall(SEGMENTS, truth, tolerance=0) == 1
     nothing = np.full_like(truth, -1)
-    agreement = Agreement.of(SEGMENTS, nothing)
+    agreement = SegmentationScores.of(SEGMENTS, nothing)
     assert agreement.segments == 3
     scores = (agreement.accuracy, agreement.undersegmentation, agreement.best_iou)
     assert np.isnan((*scores, agreement.boundary_recall)).all()
@@ -57,14 +57,17 @@ def test_boundaries_within_a_tolerance():
 
 
 def test_perfect_segments_are_perfect():
-    agreement = Agreement.of(TRUTH, TRUTH)
-    assert agreement == Agreement(2, 1, 0, 1, 1)
+    agreement = SegmentationScores.of(TRUTH, TRUTH)
+    assert agreement == SegmentationScores(2, 1, 0, 1, 1)
 
 
 def test_means_leave_out_what_is_not_there():
     nan = float("nan")
-    images = [Agreement(2, 0.5, 0, nan, nan), Agreement(4, 1, 0.5, 0.25, nan)]
-    mean = Agreement.mean(images)
+    images = [
+        SegmentationScores(2, 0.5, 0, nan, nan),
+        SegmentationScores(4, 1, 0.5, 0.25, nan),
+    ]
+    mean = SegmentationScores.mean(images)
     assert mean.segments == 3
     assert mean.accuracy == 0.75
     assert mean.undersegmentation == 0.25

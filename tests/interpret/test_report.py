@@ -14,8 +14,8 @@ from PIL import Image
 from cluenet_mm.backbones import FEC, CLUENet, ClusterFormer
 from cluenet_mm.interpret import class_probabilities, to_input, to_picture, trace
 from cluenet_mm.interpret.report import (
-    Exhibit,
     Finding,
+    ReportImage,
     rank_clusters,
     write_report,
 )
@@ -56,8 +56,8 @@ def models():
 def test_the_maps_of_the_page_lead_to_the_clusters_of_the_trace(model, tmp_path):
     maps = trace(model, torch.randn(2, 3, 75, 90))
     picture = noise(70, 84)  # the input had been padded
-    exhibits = [Exhibit("photo", picture, maps, sample=1)]
-    write_report(tmp_path / "report.html", exhibits, "a model")
+    images = [ReportImage("photo", picture, maps, sample=1)]
+    write_report(tmp_path / "report.html", images, "a model")
     (record,) = read(tmp_path / "report.html")["images"]
     rows, columns = unpack(record["rows"]), unpack(record["columns"])
     points = rows[:, None] * record["sizes"][0][1] + columns
@@ -89,8 +89,8 @@ def test_pictures_keep_their_colours(colour_backbone, tmp_path):
     large = np.zeros((200, 320, 3), np.uint8)
     large[:, :160] = (230, 40, 10)
     large[:, 160:] = (10, 90, 200)
-    exhibits = [Exhibit("small", small, maps), Exhibit("large", large, maps)]
-    write_report(tmp_path / "report.html", exhibits, "")
+    images = [ReportImage("small", small, maps), ReportImage("large", large, maps)]
+    write_report(tmp_path / "report.html", images, "")
     first, second = read(tmp_path / "report.html")["images"]
     kind, pixels = photo(first)
     assert kind == "png"
@@ -114,8 +114,8 @@ def test_importance_of_the_page_is_that_of_the_definition(classifier, tmp_path):
     assert chosen.kept == pytest.approx(with_it, abs=1e-6)
     assert chosen.drop == pytest.approx(ranking.probability - without, abs=1e-6)
     picture = to_picture(classifier, image)
-    exhibit = Exhibit("x", picture, maps, ranking=ranking)
-    write_report(tmp_path / "report.html", [exhibit], "")
+    entry = ReportImage("x", picture, maps, ranking=ranking)
+    write_report(tmp_path / "report.html", [entry], "")
     (record,) = read(tmp_path / "report.html")["images"]
     written = {
         (c["layer"], c["head"], c["cluster"]): c["drop"]
@@ -130,9 +130,9 @@ def test_the_page_loads_nothing_and_survives_any_name(colour_backbone, tmp_path)
     maps = trace(colour_backbone, torch.zeros(1, 3, 8, 8))
     name = "</script><script>alert(1)</script>{{style}}"
     findings = [Finding(name, 0.5, (0, 0, 4, 4))]
-    exhibit = Exhibit(name, noise(8, 8), maps, findings=findings, truth=name)
+    entry = ReportImage(name, noise(8, 8), maps, findings=findings, truth=name)
     path = tmp_path / "new" / "report.html"
-    write_report(path, [exhibit], name, title="<b>A & B</b>")
+    write_report(path, [entry], name, title="<b>A & B</b>")
     text = path.read_text(encoding="utf-8")
     assert "alert(1)</script>" not in text
     assert "<title>&lt;b&gt;A &amp; B&lt;/b&gt;</title>" in text
@@ -162,6 +162,6 @@ def test_a_report_is_written_whole_or_not_at_all(
 
     monkeypatch.setattr("os.replace", full_disk)
     with pytest.raises(OSError, match="No space"):
-        write_report(path, [Exhibit("x", noise(8, 8), maps)], "")
+        write_report(path, [ReportImage("x", noise(8, 8), maps)], "")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from cluenet_mm import config_path
 from cluenet_mm.backbones import FEC, CLUENet, ClusterFormer, ContextCluster
-from cluenet_mm.engine import build_model
+from cluenet_mm.inference import build_model
 from cluenet_mm.interpret import find_backbone, trace, tracing
 from cluenet_mm.interpret.trace import Window
 from cluenet_mm.layers import SoftAssignment

@@ -11,8 +11,8 @@ import toy
 from mmengine.config import Config
 
 from cluenet_mm.benchmark import in_process, measure, measure_in_turns, sides_of
-from cluenet_mm.engine import build_model
 from cluenet_mm.flops import count_config, open_config, total
+from cluenet_mm.inference import build_model
 
 CONFIG = "cluenet/cls_digits"
 TOOL = "analysis/benchmark.py"

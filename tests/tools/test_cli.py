@@ -1,135 +1,76 @@
 """What the command lines of the tools share."""
 
 import argparse
-import runpy
-import sys
 
+import dense_data
 import pytest
-import toy
-from mmengine.config import Config
 
-import cluenet_mm
-from cluenet_mm.engine.cli import (
-    build_runner,
-    default_work_dir,
-    device,
-    read_config,
-)
+from cluenet_mm import cli, files
 
 CONFIG = "cluenet/cls_digits"
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("open.py", "model = dict(\n", r"SyntaxError: .* was never closed \(line 1\)"),
-        ("name.py", "a = 1\nb = foo\n", r"NameError: .*'foo'.*name\.py, line 2\)"),
-        ("child.py", "_base_ = 'name.py'\n", r"'foo'.*name\.py, line 2\)"),
-        ("lost.py", "_base_ = 'gone.py'\n", "FileNotFoundError: .*gone.py"),
-        ("notes.txt", "model", "Only py/yml/yaml/json"),
-        ("half.json", "{", "JSONDecodeError"),
-        ("list.yml", "- 1", "AttributeError"),
-        ("mine.py", "custom_imports = dict(imports=['no_mod'])\n", "import no_mod$"),
-        (
-            "lazy.py",
-            "from mmengine.config import read_base\n"
-            "with read_base():\n    from .gone import *\n",
-            "ConfigParsingError: .*gone.py not found",
-        ),
-    ],
-)
-def test_a_config_that_cannot_be_read_is_named_with_its_line(
-    tmp_path, name, text, message
-):
-    (tmp_path / "name.py").write_text("a = 1\nb = foo\n")
-    path = tmp_path / name
-    path.write_text(text)
-    with pytest.raises(ValueError, match=f"config {path} cannot be read: ") as error:
-        read_config(str(path))
-    assert error.match(message)
-    assert "\n" not in str(error.value)
-
-
-def test_options_are_applied_or_named():
-    cfg = read_config(CONFIG, {"model.head.num_classes": 3})
-    assert cfg.model.head.num_classes == 3
-    with pytest.raises(ValueError, match=r"--cfg-options do not fit config .*type"):
-        read_config(CONFIG, {"model.type.x": 3})
-
-
-def test_every_config_of_ours_has_a_work_dir_of_its_own(tmp_path):
-    names = cluenet_mm.config_names()
-    folders = {
-        name: default_work_dir(Config({}, filename=cluenet_mm.config_path(name)))
-        for name in names
-    }
-    assert folders[f"{CONFIG}.py"] == "work_dirs/cluenet/cls_digits"
-    assert folders["fec/cls_digits.py"] == "work_dirs/fec/cls_digits"
-    assert len(set(folders.values())) == len(names) > 20
-    own = tmp_path / "cluenet" / "cls_digits.py"
-    own.parent.mkdir()
-    own.write_text("")
-    assert default_work_dir(Config({}, filename=own)) == "work_dirs/cls_digits"
-
-
-def test_device(monkeypatch):
-    assert device("cpu") == "cpu"
+def test_device():
+    assert cli.device("cpu") == "cpu"
     for name in ("foo", "cuda:99"):
         with pytest.raises(argparse.ArgumentTypeError, match=f"no device '{name}'"):
-            device(name)
+            cli.device(name)
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("kind", "good", "bad"),
     [
-        ({"model.bogus": 1}, "the model cannot be built: TypeError: .*bogus"),
-        ({"model.type": "Nothing"}, "the model cannot be built: KeyError: .*Nothing"),
-        (
-            {"train_dataloader.dataset.bogus": 1},
-            "the data set of train_dataloader cannot be built: TypeError: .*bogus",
-        ),
-        (
-            {"val_dataloader.dataset": {"type": "mmpretrain.CustomDataset"}},
-            "the data set of val_dataloader cannot be built: ",
-        ),
-        (
-            {"val_evaluator.bogus": 1},
-            "val_evaluator cannot be built: TypeError: .*bogus",
-        ),
-        (
-            {"optim_wrapper.optimizer.type": "Adamm"},
-            "the optimizer .*Adamm.* cannot be built: TypeError: ",
-        ),
-        ({"train_cfg.bogus": 1}, "the runner cannot be built: TypeError: .*bogus"),
+        (cli.positive, ("1", "12"), ("0", "-3", "x", "1.5")),
+        (cli.natural, ("0", "12"), ("-1", "x")),
+        (cli.side, ("1", "224"), ("0", "-224", "99999999")),
+        (cli.fraction, ("0", "0.5", "1"), ("-0.1", "1.01", "nan", "inf", "x")),
     ],
 )
-def test_a_part_that_cannot_be_built_is_named(tmp_path, options, message):
-    cfg = read_config(str(toy.write_config(tmp_path)), options)
-    cfg.work_dir = str(tmp_path)
-    with pytest.raises(SystemExit, match=f"^error: {message}") as end:
-        build_runner(cfg, "train", "val")
-    assert "\n" not in end.value.code
+def test_numbers_are_sane(kind, good, bad):
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--option", type=kind)
+    for text in good:
+        assert parser.parse_args([f"--option={text}"]).option == float(text)
+    for text in bad:
+        with pytest.raises(argparse.ArgumentError, match="argument --option: "):
+            parser.parse_args([f"--option={text}"])
 
 
-def test_broken_annotations_are_named_with_the_tool_that_says_more(tmp_path):
-    pytest.importorskip("mmdet")
-    (tmp_path / "broken.json").write_text('{"images": [')
-    cfg = read_config("cluenet/mask_rcnn_digits")
-    cfg.work_dir = str(tmp_path)
-    cfg.train_dataloader.num_workers = 0
-    cfg.train_dataloader.dataset = {
-        "type": "CocoDataset",
-        "data_root": str(tmp_path),
-        "ann_file": "broken.json",
-    }
-    with pytest.raises(SystemExit) as end:
-        build_runner(cfg, "train")
-    for words in (
-        f"the data set of train_dataloader data_root='{tmp_path}', "
-        "ann_file='broken.json' cannot be built: JSONDecodeError: ",
-        "; tools/check_dataset.py cluenet/mask_rcnn_digits.py says more",
-    ):
-        assert words in end.value.code
+def test_one_image_that_fails_ends_no_other(capsys):
+    seen = []
+
+    def work(name, image):
+        seen.append(image)
+        if image == 2:
+            raise cli.UnreadableImageError("b.png cannot be decoded")
+        if image == 3:
+            files.path_inside("out", "..")
+
+    failed = cli.for_each_image([("a", 1), ("b", 2), ("c", 3), ("d", 4)], work)
+    assert seen == [1, 2, 3, 4]
+    assert failed[0] == "b.png cannot be decoded: it is damaged or no image"
+    assert failed[1].startswith("c: ValueError: '..' is no name for a file (")
+    assert capsys.readouterr().out.endswith("\n")
+    assert cli.report_failures(failed, 4) == 1
+    printed = capsys.readouterr().err.splitlines()
+    assert printed == ["2 of 4 images failed", *(f"error: {line}" for line in failed)]
+    assert cli.report_failures([], 4) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_name_that_is_too_long_ends_no_other_but_a_full_disk_does(tmp_path):
+    def work(name, image):
+        files.write_text(image, "text")
+
+    long, fine = tmp_path / ("x" * 300), tmp_path / "fine"
+    failed = cli.for_each_image([("long", long), ("fine", fine)], work)
+    assert failed == [f"cannot write {long}: File name too long"]
+    assert fine.read_text() == "text"
+    unwritable = fine / "below"
+    with pytest.raises(SystemExit) as ending:
+        cli.for_each_image([("first", unwritable), ("second", tmp_path / "y")], work)
+    assert ending.value.code == f"error: cannot write {unwritable}: File exists"
+    assert not (tmp_path / "y").exists()
 
 
 @pytest.mark.parametrize(
@@ -154,18 +95,12 @@ def test_broken_annotations_are_named_with_the_tool_that_says_more(tmp_path):
         ("visualize/explore.py", "val", CONFIG, "x.pth", "--out", "{}/x.html"),
     ],
 )
-def test_tools_refuse_first_what_they_could_not_write(
-    tmp_path, monkeypatch, capsys, words
-):
+def test_tools_refuse_first_what_they_could_not_write(tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "afile").write_text("kept")
     words = [word.format("afile") for word in words]
-    monkeypatch.setattr(sys, "argv", words)
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(toy.TOOLS / words[0]), run_name="__main__")
-    message = end.value.code
-    if message == 2:
-        message = capsys.readouterr().err.splitlines()[-1]
+    status, message = dense_data.run_tool(*words)
+    message = status if isinstance(status, str) else message.splitlines()[-1]
     assert f"{words[-1]} cannot be written: afile is a file, no folder" in message
     assert [path.name for path in tmp_path.iterdir()] == ["afile"]
     assert (tmp_path / "afile").read_text() == "kept"

@@ -141,6 +141,23 @@ def test_show_dir_holds_labels_beside_predictions(folder, tmp_path, name):
             assert not drawn[-2:, -2:].any()
 
 
+def test_a_name_of_the_data_leads_out_of_no_folder(folder, tmp_path):
+    content = json.loads((folder / "coco.json").read_text())
+    image = content["images"][0]
+    image["file_name"] = f"../images/../../{folder.name}/images/{image['file_name']}"
+    data = folder / "outside.json"
+    data.write_text(json.dumps(content))
+    shown = tmp_path / "deep" / "shown"
+    options = f"test_dataloader.dataset.ann_file={data.name}"
+    words = ("--show-dir", shown, "--cfg-options", options)
+    assert run_test(folder, "detector", tmp_path, *words)[0] == 0
+    pictures = {path.relative_to(shown).as_posix() for path in shown.rglob("*.png")}
+    named = {f"{stem}.png" for stem in STEMS if stem != "scene"}
+    assert pictures == named | {f"{folder.name}/images/scene.png"}
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["shown"]
+    assert not list((tmp_path / "deep").glob("*.png"))
+
+
 @pytest.mark.parametrize(
     ("name", "metric"), [("detector", "coco/segm_mAP: "), ("segmentor", "mIoU: ")]
 )
@@ -160,7 +177,7 @@ def test_two_processes_train_a_detector(folder, tmp_path):
     output = toy.run(tmp_path, "dist_train.sh", config, 2, *options)
     assert "2 processes on the CPU" in output
     # MMEngine's sync_bn wants GPUs, and so does SyncBN in the layers of the config.
-    assert "Synchronised batch norm became ordinary batch norm" in output
+    assert "Synchronized batch norm became ordinary batch norm" in output
     assert "coco/segm_mAP: " in output
     losses = toy.losses(work)
     assert sorted(losses) == [1, 2]  # 5 images, 2 in each of 2 processes
@@ -171,7 +188,7 @@ def test_two_processes_train_and_test_a_segmentor(folder, tmp_path):
     config = folder / "segmentor.py"
     work = tmp_path / "work"
     output = toy.run(tmp_path, "dist_train.sh", config, 2, "--work-dir", work)
-    assert "Synchronised batch norm became ordinary batch norm" in output
+    assert "Synchronized batch norm became ordinary batch norm" in output
     assert "mIoU: " in output
     assert all(np.isfinite(list(toy.losses(work).values())))
     out = tmp_path / "maps"

@@ -12,7 +12,7 @@ import toy
 from mmengine.config import Config
 from torch import distributed
 
-from cluenet_mm.engine.distributed import setup_launcher
+from cluenet_mm.training.distributed import setup_launcher
 
 WORK = "work_dirs/toy_config"
 

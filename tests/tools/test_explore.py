@@ -6,12 +6,12 @@ What the page lights up is compared with the Python trace of the same image.
 import json
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import dense_data
 import numpy as np
 import pytest
 import torch
@@ -19,7 +19,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from cluenet_mm import config_path, tool_path
-from cluenet_mm.engine import build_model
+from cluenet_mm.inference import build_model
 from cluenet_mm.interpret import class_probabilities, to_input, trace
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -410,30 +410,57 @@ def test_the_gallery_says_which_model_and_links_its_pictures(classifier, tmp_pat
         assert Image.open(path).width > 500
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["cut.png"], "cut.png cannot be decoded"),
-        (["good.png", "none.png"], "none.png is no image"),
-        (["empty"], "empty is no image and no folder"),
-    ],
-)
-def test_bad_input_is_one_line_and_leaves_the_old_report(
-    words, message, classifier, tmp_path, monkeypatch, capsys
-):
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """Here are an old report, a good and a damaged image, and an empty folder."""
     monkeypatch.chdir(tmp_path)
     Path("report.html").write_text("old")
     Path("cut.png").write_bytes(b"\x89PNG")
     Path("empty").mkdir()
     Image.fromarray(picture(40, 40)).save("good.png")
-    files = set(tmp_path.iterdir())
-    arguments = [*words, "cluenet/cls_digits", str(classifier[0])]
-    tool = str(tool_path("visualize/explore.py"))
-    monkeypatch.setattr(sys, "argv", [tool, *arguments, "--out", "report.html"])
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(tool, run_name="__main__")
-    assert stop.value.code.startswith("error: ")
-    assert message in stop.value.code
-    assert "\n" not in stop.value.code
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["cut.png"], "error: cut.png cannot be decoded: it is damaged or no image"),
+        (["good.png", "none.png"], "error: no image: none.png does not exist"),
+        (["empty"], "error: no image: empty holds none"),
+        (["good.png", "--size", "0"], "argument --size: 0 is not positive"),
+        (["good.png", "--size", "99999"], "argument --size: 99999 is more than 16384"),
+        (["good.png", "--out", "empty"], "empty is a folder: give the name of a file"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_the_old_report(
+    words, message, classifier, workplace
+):
+    files = set(workplace.iterdir())
+    (image, *rest) = words
+    images = [image, *(w for w in rest if w.endswith(".png"))]
+    options = ("--out", "report.html", *words[len(images) :])
+    model = ("cluenet/cls_digits", classifier[0])
+    words = ("visualize/explore.py", *images, *model, *options)
+    status, printed = dense_data.run_tool(*words)
+    assert status not in (0, None)
+    line = status if isinstance(status, str) else printed.splitlines()[-1]
+    assert line.endswith(message)
+    assert "\n" not in line
     assert Path("report.html").read_text() == "old"
-    assert set(tmp_path.iterdir()) == files
+    assert set(workplace.iterdir()) == files
+
+
+def test_a_damaged_image_does_not_end_a_folder(classifier, workplace):
+    model = ("cluenet/cls_digits", classifier[0])
+    options = ("--out", "report.html", "--importance", "none")
+    words = ("visualize/explore.py", ".", *model, *options)
+    status, printed = dense_data.run_tool(*words)
+    assert status == 1
+    assert [image["name"] for image in parsed(Path("report.html"))["images"]] == [
+        "good.png"
+    ]
+    assert printed.splitlines()[-3].startswith("report.html: 1 images, ")
+    assert printed.splitlines()[-2:] == [
+        "1 of 2 images failed",
+        "error: cut.png cannot be decoded: it is damaged or no image",
+    ]

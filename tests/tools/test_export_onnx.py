@@ -15,8 +15,8 @@ from torch import nn
 from cluenet_mm import config_path
 from cluenet_mm.checkpoint import save_checkpoint
 from cluenet_mm.deploy import ExportError, export, export_onnx
-from cluenet_mm.deploy.graphs import GRAPHS
-from cluenet_mm.engine import build_model
+from cluenet_mm.inference import build_model
+from cluenet_mm.tasks import TASKS, task_of
 
 onnx = pytest.importorskip("onnx", reason="an optional requirement")
 onnxruntime = pytest.importorskip("onnxruntime", reason="an optional requirement")
@@ -71,7 +71,7 @@ def run(name: str, checkpoint: Path, out: Path, *options: object) -> str:
 def compare(name: str, checkpoint: Path, path: Path, *shape: int) -> dict:
     """Compare a file with PyTorch for one batch; returns the file's outputs."""
     cfg = Config.fromfile(config_path(name))
-    graph = GRAPHS[cfg.default_scope](build_model(cfg, str(checkpoint)))
+    graph = task_of(cfg).load("graph")(build_model(cfg, str(checkpoint)))
     generator = torch.Generator().manual_seed(5)
     image = 2 * torch.rand(shape, generator=generator) - 1
     with torch.no_grad():
@@ -260,8 +260,6 @@ def test_bad_requests_get_one_line(checkpoint, tmp_path):
         (name, weights, tmp_path / "model.pt"): "does not end in .onnx",
         (name, weights, folder): "is a folder",
         (name, weights, file / "model.onnx"): "cannot be written",
-        (name, weights, out, "--size", 0, 32): "must be positive",
-        (name, weights, out, "--batch-size", 0): "must be positive",
         (name, weights, out, "--cfg-options", "default_scope=mmpose"): "'mmpose'",
         (name, weights, out, "--cfg-options", "model.type=Nope"): "no such model",
         (name, weights, out, "--cfg-options", "model.backbone.no=1"): "no such model",
@@ -271,13 +269,19 @@ def test_bad_requests_get_one_line(checkpoint, tmp_path):
         assert str(status).startswith("error: ")
         assert named in status
         assert "\n" not in status
+    for option in ("--size", "--batch-size"):
+        numbers = (0, 32)[: 2 if option == "--size" else 1]
+        words = ("deploy/export_onnx.py", name, weights, out, option, *numbers)
+        status, printed = dense_data.run_tool(*words)
+        assert status == 2
+        assert printed.endswith(f"argument {option}: 0 is not positive\n")
     assert sorted(tmp_path.iterdir()) == [file, folder]
 
 
-@pytest.mark.parametrize("scope", GRAPHS)
+@pytest.mark.parametrize("scope", TASKS)
 def test_a_model_of_another_kind_is_named(scope):
     with pytest.raises(ExportError, match="Identity"):
-        GRAPHS[scope](nn.Identity())
+        TASKS[scope].load("graph")(nn.Identity())
 
 
 def test_missing_packages_are_named(monkeypatch, tmp_path):

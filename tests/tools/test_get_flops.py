@@ -7,7 +7,8 @@ import pytest
 import toy
 from mmengine.config import Config
 
-from cluenet_mm.flops import count_config, image_shape, open_config, total
+from cluenet_mm.config import image_shape
+from cluenet_mm.flops import count_config, open_config, total
 
 
 @pytest.mark.parametrize(

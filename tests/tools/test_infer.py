@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 
 from cluenet_mm import config_path
-from cluenet_mm.engine.inference import Predictor
+from cluenet_mm.inference import Predictor
 
 pytest.importorskip("mmpretrain")
 
@@ -260,7 +260,7 @@ def test_types_may_be_classes(folder, name):
     ("images", "config", "checkpoint", "message"),
     [
         ("nowhere", "classifier.py", "classifier.pth", "nowhere does not exist"),
-        ("hollow", "classifier.py", "classifier.pth", "hollow holds no image"),
+        ("hollow", "classifier.py", "classifier.pth", "hollow holds none"),
         ("classes", "nothing.py", "classifier.pth", "config nothing.py is no file"),
         ("classes", "classifier.py", "gone.pth", "gone.pth does not exist"),
         ("classes", "classifier.py", "classifier.py", "is no PyTorch checkpoint"),

@@ -1,47 +1,20 @@
 """The scripts that draw clusters and measure them."""
 
 import json
-import runpy
-import sys
-from typing import NamedTuple
 
 import cv2
+import dense_data
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from PIL import Image
 
-from cluenet_mm import config_path, tool_path
-from cluenet_mm.engine import build_model
+from cluenet_mm import config_path
+from cluenet_mm.inference import build_model
 from cluenet_mm.interpret import to_input, trace
-from cluenet_mm.interpret.quality import Agreement, grid_segments
-from cluenet_mm.interpret.truth import annotated_images
-
-
-class Result(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run a script in this process, which has imported everything already."""
-
-    def run(tool, *words):
-        monkeypatch.setattr(sys, "argv", [str(w) for w in (tool, *words)])
-        code = 0
-        try:
-            runpy.run_path(str(tool_path(tool)), run_name="__main__")
-        except SystemExit as end:
-            code = end.code
-        out, err = capsys.readouterr()
-        if isinstance(code, str):  # what the interpreter would print
-            code, err = 1, err + code
-        return Result(code, out, err)
-
-    return run
+from cluenet_mm.interpret.annotated_images import annotated_images
+from cluenet_mm.interpret.quality import SegmentationScores, grid_segments
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +46,14 @@ def camvid(tmp_path):
     return root
 
 
-def test_quality_of_clusters_superpixels_and_a_grid(run, checkpoint, camvid, tmp_path):
-    result = run(
+def test_quality_of_clusters_superpixels_and_a_grid(checkpoint, camvid, tmp_path):
+    status, printed = dense_data.run_tool(
         "analysis/cluster_quality.py",
         *("fec/cls_digits", checkpoint, "--dataset", "camvid", "--data-root", camvid),
         *("--images", 2, "--faithfulness-images", 2, "--random-orders", 2),
         *("--json", tmp_path / "new" / "quality.json", "--device", "cpu"),
     )
-    assert result.returncode == 0, result.stderr
+    assert status == 0, printed
     found = json.loads((tmp_path / "new" / "quality.json").read_text())
     rows = {(r["stage"], r["segments"]): r for r in found["emergence"]["rows"]}
     assert set(rows) == {
@@ -94,43 +67,43 @@ def test_quality_of_clusters_superpixels_and_a_grid(run, checkpoint, camvid, tmp
     for entry in entries:
         maps = trace(model, to_input(model, entry.image))
         segments = maps.clusters(0, grid="image")[0, 0].numpy()
-        expected.append(Agreement.of(segments, entry.truth))
+        expected.append(SegmentationScores.of(segments, entry.truth))
         cells = grid_segments(segments.shape, round(expected[-1].segments))
-        grids.append(Agreement.of(cells, entry.truth))
+        grids.append(SegmentationScores.of(cells, entry.truth))
     for name, values in (("clusters", expected), ("grid", grids)):
-        mean, row = Agreement.mean(values), rows[1, name]
+        mean, row = SegmentationScores.mean(values), rows[1, name]
         assert row["count"] == pytest.approx(mean.segments)
         assert row["accuracy"] == pytest.approx(mean.accuracy)
         assert row["undersegmentation"] == pytest.approx(mean.undersegmentation)
         assert row["boundary_recall"] == pytest.approx(mean.boundary_recall)
         assert row["best_iou"] == pytest.approx(mean.best_iou)
         line = f"{row['accuracy']:.3f}   {row['undersegmentation']:.3f}"
-        assert line in result.stdout
+        assert line in printed
     for row in found["faithfulness"]["rows"]:
         assert 0 <= row["deletion"] <= 1
         assert row["regions"] >= 1
     assert found["faithfulness"]["images"] == 2
-    assert "Faithfulness: 2 validation images" in result.stdout
+    assert "Faithfulness: 2 validation images" in printed
 
 
-def test_what_cannot_be_measured_is_one_line(run, checkpoint, camvid, tmp_path):
+def test_what_cannot_be_measured_is_one_line(checkpoint, camvid, tmp_path):
     for dataset, root, message in (
         ("coco", tmp_path / "none", "there is no "),
         ("camvid", tmp_path / "none", "there is no label map in "),
         ("digits", camvid, "holds something else"),
     ):
-        result = run(
+        status, printed = dense_data.run_tool(
             "analysis/cluster_quality.py",
             *("fec/cls_digits", checkpoint, "--dataset", dataset),
             *("--data-root", root, "--json", tmp_path / "q.json"),
         )
-        assert result.returncode == 1
-        assert message in result.stderr
-        assert "Traceback" not in result.stderr
+        assert message in status
+        assert "\n" not in status
+        assert "Traceback" not in printed
         assert not (tmp_path / "q.json").exists()
 
 
-def test_clusters_are_drawn_in_many_ways(run, checkpoint, tmp_path):
+def test_clusters_are_drawn_in_many_ways(checkpoint, tmp_path):
     Image.effect_noise((60, 44), 60).save(tmp_path / "grey.png")
     pictures = []
     for options in (
@@ -140,8 +113,10 @@ def test_clusters_are_drawn_in_many_ways(run, checkpoint, tmp_path):
     ):
         out_dir = tmp_path / str(len(pictures))
         words = ("fec/cls_digits", checkpoint, "--out-dir", out_dir, *options)
-        result = run("visualize/clusters.py", tmp_path / "grey.png", *words)
-        assert result.returncode == 0, result.stderr
+        status, printed = dense_data.run_tool(
+            "visualize/clusters.py", tmp_path / "grey.png", *words
+        )
+        assert status == 0, printed
         assert [p.name for p in out_dir.iterdir()] == ["grey.png"]
         pictures.append(cv2.imread(str(out_dir / "grey.png")))
     # Four stages beside the input; five assignments, as stage 3 has two.
@@ -149,3 +124,31 @@ def test_clusters_are_drawn_in_many_ways(run, checkpoint, tmp_path):
     assert pictures[2].shape[1] == pytest.approx(6 * 2.2 * 110, abs=2)
     assert pictures[2].shape[0] > 1.9 * pictures[0].shape[0]
     assert (pictures[0] != pictures[1]).any()
+
+
+def test_a_damaged_image_does_not_end_a_folder(checkpoint, tmp_path):
+    for name in ("a.png", "sub/a.png", "z.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.effect_noise((40, 44), 60).save(tmp_path / name)
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG")
+    out_dir = tmp_path / "out"
+    words = (tmp_path, "fec/cls_digits", checkpoint, "--out-dir", out_dir)
+    status, printed = dense_data.run_tool("visualize/clusters.py", *words)
+    assert status == 1
+    assert f"3 pictures in {out_dir}" in printed
+    assert printed.splitlines()[-2:] == [
+        "1 of 4 images failed",
+        f"error: {tmp_path / 'cut.png'} cannot be decoded: it is damaged or no image",
+    ]
+    found = [str(path.relative_to(out_dir)) for path in out_dir.rglob("*.png")]
+    assert sorted(found) == ["a.png", "sub/a.png", "z.png"]
+
+
+@pytest.mark.parametrize(
+    "option", [("--opacity", "1.5"), ("--opacity", "nan"), ("--size", "0")]
+)
+def test_options_out_of_range_are_usage_errors(checkpoint, tmp_path, option):
+    words = ("val", "fec/cls_digits", checkpoint, "--out-dir", tmp_path / "out")
+    status, printed = dense_data.run_tool("visualize/clusters.py", *words, *option)
+    assert status == 2
+    assert f"argument {option[0]}: " in printed.splitlines()[-1]

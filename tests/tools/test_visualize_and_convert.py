@@ -10,7 +10,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from cluenet_mm import config_path, tool_path
-from cluenet_mm.engine import build_model
+from cluenet_mm.inference import build_model
 
 
 def run(tool, *words):
@@ -52,7 +52,7 @@ def test_what_cannot_be_drawn_is_one_line(checkpoint, tmp_path):
     (tmp_path / "cut.png").write_bytes(b"\x89PNG")
     for images, weights, message in (
         (tmp_path / "cut.png", checkpoint, "cut.png cannot be decoded"),
-        (tmp_path / "none.jpg", checkpoint, "none.jpg is no image"),
+        (tmp_path / "none.jpg", checkpoint, "none.jpg does not exist"),
         ("val", tmp_path / "none.pth", "none.pth does not exist"),
         ("val", wrong, "backbone.foo"),
     ):

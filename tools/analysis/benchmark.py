@@ -32,9 +32,10 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from cluenet_mm.benchmark import measure_in_turns, sides_of
-from cluenet_mm.engine.cli import fail, output_file, positive
+from cluenet_mm.cli import fail, output_file, positive
+from cluenet_mm.config import image_shape
 from cluenet_mm.files import write_text
-from cluenet_mm.flops import image_shape, open_config
+from cluenet_mm.flops import open_config
 from cluenet_mm.ops import IMPLEMENTATIONS
 
 PACKAGES = ("torch", "triton", "mmengine", "mmcv", "mmpretrain", "cluenet_mm")

@@ -18,55 +18,32 @@ Examples (a config is a path or a name such as cluenet/cls_digits):
 
 import argparse
 import json
-import math
 import sys
-import time
-from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import DATASETS as MM_DATASETS
 from torch import nn
 
 from cluenet_mm.checkpoint import CheckpointError
-from cluenet_mm.engine import build_model
-from cluenet_mm.engine.cli import device, fail, output_file, positive, read_config
+from cluenet_mm.cli import device, fail, natural, output_file, positive, side
+from cluenet_mm.config import read_config
 from cluenet_mm.files import write_text
-from cluenet_mm.interpret import (
-    class_probabilities,
-    faithfulness,
-    from_sample,
-    receptive_fields,
-    to_input,
-    trace,
-)
-from cluenet_mm.interpret.pixels import spread
-from cluenet_mm.interpret.quality import (
-    BOUNDARY_TOLERANCE,
-    Agreement,
-    grid_segments,
-    slic_segments,
-)
-from cluenet_mm.interpret.truth import DATASETS, annotated_images
+from cluenet_mm.inference import build_model
+from cluenet_mm.interpret.annotated_images import DATASETS, annotated_images
+from cluenet_mm.interpret.measure import measure_emergence, measure_faithfulness
+from cluenet_mm.interpret.pixels import evenly_spaced
+from cluenet_mm.interpret.quality import BOUNDARY_TOLERANCE
 
 ROOTS = {
     "digits": "data/digits_scenes",
     "coco": "data/coco",
     "camvid": "data/camvid",
 }
-# Of a forward pass when regions are blanked: 32 images of 224 x 224.
-BATCH_PIXELS = 32 * 224 * 224
 EMERGENCE = "{:<8}{:<10}{:>10}{:>8}{:>8}{:>8}{:>10}"
 FAITHFULNESS = "{:<8}{:<10}{:>10}{:>11}{:>10}{:>11}{:>10}"
-BASELINES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
-    "SLIC": slic_segments,
-    "grid": lambda image, count: grid_segments(image.shape[:2], count),
-}
 
 
 def parse_args() -> argparse.Namespace:
@@ -84,19 +61,19 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         "--size",
-        type=positive,
+        type=side,
         metavar="PIXELS",
         help="resize them to this shorter side (default: as they are)",
     )
     parser.add_argument(
         "--tolerance",
-        type=int,
+        type=natural,
         default=BOUNDARY_TOLERANCE,
         help="pixels by which a recalled boundary may be off (default: %(default)s)",
     )
     parser.add_argument(
         "--faithfulness-images",
-        type=int,
+        type=natural,
         default=20,
         metavar="N",
         help="validation images of the config; 0 leaves this table out (default: 20)",
@@ -114,103 +91,30 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure_emergence(model: nn.Module, args: argparse.Namespace) -> dict:
-    """Agreement of the clusters of every stage, and of the baselines.
+def counted(items: Iterable, what: str) -> Iterator:
+    """The same items; how many have been worked on is shown on standard error."""
+    for number, item in enumerate(items, start=1):
+        yield item
+        print(f"\r{number} {what}", end="", file=sys.stderr)
+    print(file=sys.stderr)
 
-    Returns:
-        ``rows`` and the mean seconds that a trace and each baseline took.
-    """
-    scores, seconds = defaultdict(list), defaultdict(list)
+
+def emergence(model: nn.Module, args: argparse.Namespace) -> dict:
+    """Measure the first table."""
     root = args.data_root or ROOTS[args.dataset]
     images = annotated_images(args.dataset, root, args.split, args.images)
-    number = 0
-    for number, entry in enumerate(images, start=1):
-        if args.size is not None:
-            entry = entry.resized(args.size)
-        inputs = to_input(model, entry.image)
-        start = time.perf_counter()
-        maps = trace(model, inputs).to("cpu")
-        seconds["trace"].append(time.perf_counter() - start)
-
-        def compare(segments: np.ndarray, entry=entry) -> Agreement:
-            return Agreement.of(segments, entry.truth, entry.background, args.tolerance)
-
-        made = {}  # stages with equal counts share their baselines
-        for stage in range(len(maps.sizes)):
-            heads = maps.clusters(stage, grid="image")[0].numpy()
-            found = Agreement.mean([compare(head) for head in heads])
-            scores[stage, "clusters"].append(found)
-            count = max(round(found.segments), 1)
-            for name, segment in BASELINES.items():
-                if (name, count) not in made:
-                    start = time.perf_counter()
-                    segments = segment(entry.image, count)
-                    seconds[name].append(time.perf_counter() - start)
-                    made[name, count] = compare(segments)
-                scores[stage, name].append(made[name, count])
-        print(f"\r{number} annotated images", end="", file=sys.stderr)
-    print(file=sys.stderr)
-    rows = [
-        {"stage": stage + 1, "segments": name, **rename(Agreement.mean(found))}
-        for (stage, name), found in scores.items()
-    ]
-    times = {name: float(np.mean(values)) for name, values in seconds.items()}
-    return {"rows": rows, "seconds_per_image": times, "images": number}
+    if args.size is not None:
+        images = (image.resized(args.size) for image in images)
+    return measure_emergence(model, counted(images, "annotated images"), args.tolerance)
 
 
-def rename(agreement: Agreement) -> dict:
-    """Numbers of an agreement; ``None``, which JSON knows, where there is none."""
-    row = asdict(agreement)
-    row["count"] = row.pop("segments")
-    return {key: None if math.isnan(value) else value for key, value in row.items()}
-
-
-def measure_faithfulness(
-    model: nn.Module, cfg: Config, args: argparse.Namespace
-) -> dict:
-    """Curves of the importance ranking with the regions of every stage."""
-    predict = class_probabilities(model)
+def faithfulness(model: nn.Module, cfg: Config, args: argparse.Namespace) -> dict:
+    """Measure the second table."""
     dataset = MM_DATASETS.build(cfg.val_dataloader.dataset)
-    positions = spread(len(dataset), args.faithfulness_images)
-    scores, seconds = defaultdict(list), []
-    for number, position in enumerate(positions, start=1):
-        inputs, picture = from_sample(model, dataset[position])
-        label = int(predict(inputs)[0].argmax())
-        maps = trace(model, inputs)
-        for stage in range(len(maps.sizes)):
-            masks = {"clusters": receptive_fields(maps, stage=stage).masks}
-            for name, segment in BASELINES.items():
-                segments = torch.from_numpy(segment(picture, len(masks["clusters"])))
-                names = segments.unique()[:, None, None]
-                masks[name] = (segments == names).to(inputs.device)
-            for name, regions in masks.items():
-                start = time.perf_counter()
-                found = faithfulness(
-                    predict,
-                    inputs[0],
-                    regions,
-                    label,
-                    batch_size=max(BATCH_PIXELS // inputs[0, 0].numel(), 1),
-                    random_orders=args.random_orders,
-                    seed=number,
-                )
-                if name == "clusters":
-                    seconds.append(time.perf_counter() - start)
-                scores[stage, name].append(found)
-        print(f"\r{number}/{len(positions)} classified images", end="", file=sys.stderr)
-    print(file=sys.stderr)
-    rows = []
-    for (stage, name), found in scores.items():
-        means = {
-            key: float(np.mean([asdict(f)[key] for f in found]))
-            for key in asdict(found[0])
-        }
-        rows.append({"stage": stage + 1, "segments": name, **means})
-    return {
-        "rows": rows,
-        "images": len(positions),
-        "seconds_per_image_and_stage": float(np.mean(seconds)),
-    }
+    positions = evenly_spaced(len(dataset), args.faithfulness_images)
+    samples = (dataset[position] for position in positions)
+    samples = counted(samples, f"of {len(positions)} classified images")
+    return measure_faithfulness(model, samples, args.random_orders)
 
 
 def show_emergence(table: dict, args: argparse.Namespace) -> None:
@@ -245,8 +149,8 @@ def show_faithfulness(table: dict, args: argparse.Namespace) -> None:
     print(f"ms an image and stage: {1000 * table['seconds_per_image_and_stage']:.0f}")
 
 
-def main() -> None:
-    """Run the command line."""
+def main() -> int:
+    """Run the command line and return its exit status."""
     args = parse_args()
     try:
         cfg = read_config(args.config)
@@ -259,17 +163,18 @@ def main() -> None:
             "size": args.size,
             "tolerance": args.tolerance,
             "device": str(args.device),
-            "emergence": measure_emergence(model, args),
+            "emergence": emergence(model, args),
         }
         show_emergence(results["emergence"], args)
         if args.faithfulness_images > 0 and hasattr(model, "head"):
-            results["faithfulness"] = measure_faithfulness(model, cfg, args)
+            results["faithfulness"] = faithfulness(model, cfg, args)
             show_faithfulness(results["faithfulness"], args)
         if args.json is not None:
             write_text(args.json, json.dumps(results, indent=1) + "\n")
     except (CheckpointError, OSError, ValueError) as error:
         fail(error)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,9 +12,10 @@ import json
 import sys
 from dataclasses import asdict
 
-from cluenet_mm.engine.cli import fail, output_file
+from cluenet_mm.cli import fail, output_file
+from cluenet_mm.config import image_shape
 from cluenet_mm.files import write_text
-from cluenet_mm.flops import Part, count_config, image_shape, open_config, total
+from cluenet_mm.flops import Part, count_config, open_config, total
 
 
 def parse_args() -> argparse.Namespace:

@@ -9,8 +9,8 @@ import argparse
 import sys
 
 from cluenet_mm.checkpoint import CheckpointError
+from cluenet_mm.config import read_config
 from cluenet_mm.conversion import FAMILIES, convert_file
-from cluenet_mm.engine.cli import read_config
 
 
 def arch_of(config: str) -> str | dict:

@@ -1,7 +1,7 @@
 r"""Export a model to ONNX, for onnxruntime and whatever else reads it.
 
 The task is the config's. The input `image` is a batch (N, 3, H, W) of float images,
-normalised; the file's metadata say how (mean, std, channel_order). Its outputs are
+normalized; the file's metadata say how (mean, std, channel_order). Its outputs are
 
   classification   scores (N, classes), a softmax
   segmentation     logits (N, classes, H, W) and labels (N, H, W)
@@ -16,11 +16,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from cluenet_mm.checkpoint import CheckpointError
+from cluenet_mm.cli import add_cfg_options, fail, parse_arguments, positive, side
+from cluenet_mm.config import read_config
 from cluenet_mm.deploy import export_onnx
-from cluenet_mm.engine.cli import fail, parse_arguments, read_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,25 +32,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("out", type=Path, help="file to write, *.onnx")
     parser.add_argument(
         "--size",
-        type=int,
+        type=side,
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
         help="of the images (default: what the config tests with)",
     )
     parser.add_argument(
-        "--batch-size", type=int, default=1, help="images in a batch (default: 1)"
+        "--batch-size", type=positive, default=1, help="images in a batch (default: 1)"
     )
     parser.add_argument(
         "--dynamic", action="store_true", help="leave batch, height and width open"
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=DictAction,
-        default={},
-        metavar="KEY=VALUE",
-        help="override settings of the config",
-    )
+    add_cfg_options(parser)
     return parse_arguments(parser)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cluenet_mm.files import replacing
+from cluenet_mm.files import atomic_write
 
 SIDE = 32
 Group = tuple[str, np.ndarray]  # name of a class; its images, N x 32 x 32 x 3
@@ -78,7 +78,7 @@ def main() -> None:
             sys.exit(f"error: the classes of {args.source} differ between its splits.")
         images = np.concatenate([images for _, images in groups])
         labels = np.repeat(np.arange(len(groups)), [len(group) for _, group in groups])
-        with replacing(args.out / f"{split}.npz") as temporary:
+        with atomic_write(args.out / f"{split}.npz") as temporary:
             np.savez(
                 temporary,
                 images=images.transpose(0, 3, 1, 2),

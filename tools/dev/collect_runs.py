@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from cluenet_mm.config_types import type_name
+from cluenet_mm.config import type_name
 from cluenet_mm.files import write_text
 
 SCALARS = "*/vis_data/scalars.json"

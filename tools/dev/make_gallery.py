@@ -27,9 +27,10 @@ from torch import nn
 
 from cluenet_mm import tool_path
 from cluenet_mm.checkpoint import CheckpointError
-from cluenet_mm.engine import build_model
-from cluenet_mm.engine.cli import fail, read_config
+from cluenet_mm.cli import fail
+from cluenet_mm.config import read_config
 from cluenet_mm.files import write_text
+from cluenet_mm.inference import build_model
 from cluenet_mm.interpret import cluster_figure, find_backbone, to_input, trace
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from cluenet_mm.files import replacing
+from cluenet_mm.files import atomic_write
 
 matplotlib.use("Agg")
 # Color and mark of the networks that cluster and of the others: they differ in
@@ -116,7 +116,7 @@ def main() -> None:
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     figure.suptitle(f"{results.get('device', '?')}, {results.get('threads')} threads")
-    with replacing(args.out) as temporary:
+    with atomic_write(args.out) as temporary:
         figure.savefig(temporary, dpi=130)
     print(args.out)
 

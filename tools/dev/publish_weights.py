@@ -30,8 +30,8 @@ from cluenet_mm.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from cluenet_mm.engine import build_model
 from cluenet_mm.files import write_text
+from cluenet_mm.inference import build_model
 from cluenet_mm.package_data import config_name
 
 MAX_SIZE = 8_000_000  # bytes of a file in the package

@@ -7,24 +7,31 @@ Examples:
 """
 
 import argparse
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
-import cv2
 import numpy as np
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.registry import DATASETS
-from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 
 from cluenet_mm.checkpoint import CheckpointError
-from cluenet_mm.engine import build_model
-from cluenet_mm.engine.cli import fail, output_folder, positive, read_config
-from cluenet_mm.engine.draw import read_image
-from cluenet_mm.engine.inference import IMAGE_SUFFIXES
-from cluenet_mm.files import replacing
+from cluenet_mm.cli import (
+    fail,
+    for_each_image,
+    fraction,
+    output_folder,
+    positive,
+    report_failures,
+    side,
+)
+from cluenet_mm.config import read_config
+from cluenet_mm.files import atomic_write, path_inside
+from cluenet_mm.inference import build_model
+from cluenet_mm.inference.images import find_images, read_image, resize_shorter_side
 from cluenet_mm.interpret import (
     cluster_figure,
     find_backbone,
@@ -32,14 +39,18 @@ from cluenet_mm.interpret import (
     to_input,
     trace,
 )
-from cluenet_mm.interpret.draw import COLORINGS
+from cluenet_mm.interpret.figures import COLORINGS
+
+# Data sets are sorted by class: a stride over all of them shows many.
+STRIDE = 37
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "images", help="a file, a folder, or `val` for samples of the config's data set"
+        "images",
+        help="file, folder, pattern, or `val` for samples of the config's data set",
     )
     parser.add_argument("config", help="path or name of a config")
     parser.add_argument("checkpoint", help="weights of that config")
@@ -61,18 +72,18 @@ def parse_args() -> argparse.Namespace:
         "--colors",
         choices=COLORINGS,
         default="feature",
-        help="similar centres in similar colours, the mean colour of the pixels, or "
+        help="similar centers in similar colors, the mean color of the pixels, or "
         "a palette (default: %(default)s)",
     )
     parser.add_argument(
         "--merge", type=positive, metavar="K", help="merge similar clusters to K a map"
     )
     parser.add_argument(
-        "--opacity", type=float, default=0.6, help="of the colours (default: 0.6)"
+        "--opacity", type=fraction, default=0.6, help="of the colors (default: 0.6)"
     )
     parser.add_argument(
         "--size",
-        type=positive,
+        type=side,
         metavar="PIXELS",
         help="resize image files to this shorter side (default: as they are)",
     )
@@ -81,50 +92,48 @@ def parse_args() -> argparse.Namespace:
 
 def samples(
     images: str, cfg: Config, model: nn.Module, size: int | None
-) -> Iterator[tuple[str, Tensor, np.ndarray]]:
-    """Name, network input and photograph of every image.
+) -> Iterator[tuple[str, Callable[[], tuple[Tensor, np.ndarray]]]]:
+    """Images by their names, read when they are asked for.
 
     Args:
-        images: File, folder or ``val``.
+        images: File, folder, pattern or ``val``.
         cfg: Config of the model and its data sets.
         model: The model.
         size: Shorter side that image files are resized to.
 
     Yields:
-        A name for the picture, ``(1, 3, H, W)`` and ``(h, w, 3)`` uint8, RGB.
+        A name for the picture, and a function that returns the network's input
+        ``(1, 3, H, W)`` and the photograph ``(h, w, 3)`` uint8, RGB.
 
     Raises:
-        FileNotFoundError: If there is no such file, or no image in the folder.
-        ValueError: If a file cannot be decoded.
+        FileNotFoundError: There is no such file, or no image in the folder.
     """
     if images == "val":
         dataset = DATASETS.build(cfg.val_dataloader.dataset)
-        # Data sets are sorted by class: a stride over all of them shows many.
         for i in range(len(dataset)):
-            yield f"val_{i:05d}", *from_sample(model, dataset[i * 37 % len(dataset)])
+            number = i * STRIDE % len(dataset)
+            yield f"val_{i:05d}", lambda n=number: from_sample(model, dataset[n])
         return
-    source = Path(images)
-    files = sorted(source.iterdir()) if source.is_dir() else [source]
-    files = [f for f in files if f.is_file() and f.suffix.lower() in IMAGE_SUFFIXES]
-    if not files:
-        raise FileNotFoundError(f"{images} is no image and no folder that holds one")
-    for file in files:
-        image = read_image(file)
-        if size is not None:
-            scale = size / min(image.shape[:2])
-            shape = [max(round(side * scale), 1) for side in image.shape[1::-1]]
-            image = cv2.resize(image, shape, interpolation=cv2.INTER_AREA)
-        yield file.stem, to_input(model, image), image
+    for name, path in find_images(images).items():
+        yield name, lambda p=path: read(p, model, size)
+
+
+def read(path: Path, model: nn.Module, size: int | None) -> tuple[Tensor, np.ndarray]:
+    """Network input and photograph of a file."""
+    image = read_image(path)
+    if size is not None:
+        image = resize_shorter_side(image, size)
+    return to_input(model, image), image
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write a picture; the file is complete or untouched."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
 
-def main() -> None:
-    """Run the command line."""
+def main() -> int:
+    """Run the command line and return its exit status."""
     args = parse_args()
     try:
         cfg = read_config(args.config)
@@ -133,7 +142,9 @@ def main() -> None:
         found = list(islice(samples(args.images, cfg, model, args.size), args.limit))
     except (CheckpointError, OSError, ValueError) as error:
         fail(error)
-    for name, inputs, image in track_iter_progress(found):
+
+    def draw(name: str, load: Callable[[], tuple[Tensor, np.ndarray]]) -> None:
+        inputs, image = load()
         figure = cluster_figure(
             image,
             trace(model, inputs),
@@ -143,9 +154,12 @@ def main() -> None:
             merge=args.merge,
             opacity=args.opacity,
         )
-        save(figure, args.out_dir / f"{name}.png")
-    print(f"\n{len(found)} pictures in {args.out_dir}")
+        save(figure, path_inside(args.out_dir, f"{name}.png"))
+
+    failed = for_each_image(found, draw)
+    print(f"{len(found) - len(failed)} pictures in {args.out_dir}")
+    return report_failures(failed, len(found))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,8 +9,8 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import TRANSFORMS, init_default_scope
 
-from ...config_types import type_name
-from .classification import check_classification
+from ...config import type_name
+from ...tasks import TASKS, task_of
 from .common import (
     DatasetError,
     Options,
@@ -19,8 +19,6 @@ from .common import (
     image_fault,
     unfiltered,
 )
-from .detection import check_detection
-from .segmentation import check_segmentation
 
 __all__ = [
     "DatasetError",
@@ -51,20 +49,10 @@ def check(
         DatasetError: The data set cannot be opened; the message names what is missing.
         ValueError: The config is of no known task.
     """
-    checks = {
-        "mmpretrain": check_classification,
-        "mmdet": check_detection,
-        "mmseg": check_segmentation,
-    }
-    scope = cfg.get("default_scope")
-    if scope not in checks:
-        raise ValueError(
-            f"the config's default_scope is {scope!r}; the tasks are those of "
-            + ", ".join(checks)
-        )
-    init_default_scope(scope)
+    task = task_of(cfg)
+    init_default_scope(task.library)
     report = Report(name, type_name(settings))
-    dataset = checks[scope](cfg, unfiltered(settings), report, options)
+    dataset = task.load("check")(cfg, unfiltered(settings), report, options)
     return report, dataset
 
 
@@ -81,15 +69,14 @@ def labelled_sample(
     paths = [data[key] for key in ("img_path", "seg_map_path") if data.get(key)]
     if any(image_fault(path, decode=True)[0] for path in paths):
         return None
-    masks = all("mask" in instance for instance in data.get("instances", []))
-    detection = {"type": "LoadAnnotations", "with_bbox": True, "with_mask": masks}
+    task = TASKS[scope]
+    steps = [{"type": task.label_loader}] if task.label_loader else []
+    if scope == "mmdet":
+        masks = all("mask" in instance for instance in data.get("instances", []))
+        steps[0] |= {"with_bbox": True, "with_mask": masks}
     if "segments_info" in data:
-        detection = {"type": "cluenet_mm.LoadPanoptic"}
-    steps = {
-        "mmpretrain": [{"type": "PackInputs"}],
-        "mmdet": [detection, {"type": "PackDetInputs"}],
-        "mmseg": [{"type": "LoadAnnotations"}, {"type": "PackSegInputs"}],
-    }[scope]
+        steps = [{"type": "cluenet_mm.LoadPanoptic"}]
+    steps.append({"type": task.packing})
     name = f"{index:04d}"
     if "img" in data:  # a data set in memory
         image = data["img"]

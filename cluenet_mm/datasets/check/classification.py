@@ -7,7 +7,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 
-from ...config_types import type_name
+from ...config import type_name
 from .common import (
     Options,
     Report,

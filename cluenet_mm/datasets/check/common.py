@@ -11,7 +11,12 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 from PIL import Image
 
-from ...config_types import type_name
+from ...config import (
+    inner_datasets,
+    num_classes,
+    preprocessor_of,
+    type_name,
+)
 
 _EXIF_ORIENTATION = 0x0112
 # COCO's own boxes leave their image by rounding.
@@ -79,17 +84,7 @@ def data_sets(cfg: Config, split: str) -> list[dict]:
     loader = cfg.get(f"{split}_dataloader")
     if not loader:
         raise DatasetError(f"the config has no {split}_dataloader")
-    return list(_unwrapped(loader.dataset))
-
-
-def _unwrapped(dataset: Mapping) -> Iterator[dict]:
-    if "datasets" in dataset:
-        for part in dataset["datasets"]:
-            yield from _unwrapped(part)
-    elif "dataset" in dataset:
-        yield from _unwrapped(dataset["dataset"])
-    else:
-        yield dict(dataset)
+    return [dict(dataset) for dataset in inner_datasets(loader.dataset)]
 
 
 def unfiltered(settings: Mapping) -> dict:
@@ -138,19 +133,10 @@ def build(settings: Mapping, name: str) -> BaseDataset:
         ) from error
 
 
-def preprocessor_of(cfg: Config) -> Mapping:
-    """Settings of the data preprocessor, which MMEngine knows at two places."""
-    model = cfg.get("model") or {}
-    return model.get("data_preprocessor") or cfg.get("data_preprocessor") or {}
-
-
 def check_num_classes(cfg: Config, report: Report, classes: Iterable) -> None:
     """Compare the model with the data set."""
-    node = model = cfg.get("model") or {}
-    for name in ("head", "decode_head", "roi_head", "bbox_head"):
-        if isinstance(node.get(name), dict):
-            node = node[name]
-    wanted = {"num_classes": node.get("num_classes")}
+    model = cfg.get("model") or {}
+    wanted = {"num_classes": num_classes(model)}
     if (model.get("train_cfg") or {}).get("augments"):  # which mix one-hot labels
         number = preprocessor_of(cfg).get("num_classes")
         wanted["data_preprocessor.num_classes"] = number

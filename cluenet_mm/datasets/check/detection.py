@@ -9,7 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 
-from ...config_types import type_name
+from ...config import type_name
 from .common import (
     DatasetError,
     Options,

@@ -9,7 +9,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import TRANSFORMS
 from PIL import Image
 
-from ...config_types import type_name
+from ...config import preprocessor_of, type_name
 from .common import (
     DatasetError,
     Options,
@@ -20,7 +20,6 @@ from .common import (
     evaluators,
     image_fault,
     over,
-    preprocessor_of,
 )
 
 _ONE_CHANNEL = ("1", "L", "P", "I", "I;16")

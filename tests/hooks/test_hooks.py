@@ -17,7 +17,7 @@ from cluenet_mm.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from cluenet_mm.engine import StrictLoadHook
+from cluenet_mm.hooks import StrictLoadHook
 
 
 @DATASETS.register_module()

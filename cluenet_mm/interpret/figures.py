@@ -8,8 +8,8 @@ from torch import Tensor
 
 from .trace import Trace
 
-# Qualitative palette of Okabe and Ito, told apart by colour-blind readers as well;
-# more clusters than colours repeat it darker.
+# Qualitative palette of Okabe and Ito, told apart by color-blind readers as well;
+# more clusters than colors repeat it darker.
 PALETTE = np.array(
     [
         (230, 159, 0),
@@ -26,20 +26,20 @@ PALETTE = np.array(
 COLORINGS = ("feature", "mean", "palette")
 _DARKEN = 0.72
 _BORDER = 255
-# Lines fade where they cover more than this part of a pixel's neighbourhood.
+# Lines fade where they cover more than this part of a pixel's neighborhood.
 _CROWDED = 0.25
-_NEIGHBOURHOOD = 9
+_NEIGHBORHOOD = 9
 # CIE Lab: similar features lie on blue to yellow, green to red, dark to light.
 _MIDDLE = np.array([62.0, 0.0, 0.0])
 _RANGES = np.array([24.0, 55.0, 60.0])  # of the third, second and first axis
-# Axes along which centres differ less than this, relative to the first, are rounding.
+# Axes along which centers differ less than this, relative to the first, are rounding.
 _NEGLIGIBLE = 1e-3
 _SAME = 1e-6  # and so are directions that are no further apart
 _PANEL_SIDE = 224
 
 
 def cluster_colors(count: int) -> np.ndarray:
-    """Distinct colours.
+    """Distinct colors.
 
     Args:
         count: How many.
@@ -52,9 +52,9 @@ def cluster_colors(count: int) -> np.ndarray:
 
 
 def feature_colors(centers: np.ndarray | Tensor, index: np.ndarray) -> np.ndarray:
-    """Colours by feature: similar centres get similar colours, in every run the same.
+    """Colors by feature: similar centers get similar colors, in every run the same.
 
-    The directions of the centres that have members are projected on their three
+    The directions of the centers that have members are projected on their three
     principal axes, which become blue to yellow, green to red, and dark to light. The
     sign of an axis is that which makes its largest weight positive. An axis is scaled
     by the square root of its extent, so that weaker ones remain visible.
@@ -64,7 +64,7 @@ def feature_colors(centers: np.ndarray | Tensor, index: np.ndarray) -> np.ndarra
         index: Clusters of the points, of any shape; negative ones are no clusters.
 
     Returns:
-        ``(K, 3)`` uint8, RGB; grey for centres without members.
+        ``(K, 3)`` uint8, RGB; gray for centers without members.
     """
     centers = _unit_rows(centers)
     colors = np.tile(_MIDDLE, (len(centers), 1))
@@ -85,7 +85,7 @@ def feature_colors(centers: np.ndarray | Tensor, index: np.ndarray) -> np.ndarra
 
 
 def mean_colors(image: np.ndarray, index: np.ndarray, count: int) -> np.ndarray:
-    """Mean colour of the pixels of every cluster.
+    """Mean color of the pixels of every cluster.
 
     Args:
         image: ``(H, W, 3)`` uint8.
@@ -106,9 +106,9 @@ def mean_colors(image: np.ndarray, index: np.ndarray, count: int) -> np.ndarray:
 def merge_clusters(
     index: np.ndarray, centers: np.ndarray | Tensor, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Merge the clusters whose centres are most similar until ``count`` are left.
+    """Merge the clusters whose centers are most similar until ``count`` are left.
 
-    Agglomerative clustering (Ward's) of the centres' directions; clusters without
+    Agglomerative clustering (Ward's) of the centers' directions; clusters without
     members take no part.
 
     Args:
@@ -156,8 +156,8 @@ def cluster_panel(
         image: ``(H, W, 3)`` uint8.
         index: ``(h, w)`` integers, the cluster of each point of the map, enlarged to
             the image; where it is negative the image is left alone.
-        opacity: Weight of the clusters' colours, in [0, 1].
-        colors: ``(K, 3)``, the colour of every cluster; without them those that have
+        opacity: Weight of the clusters' colors, in [0, 1].
+        colors: ``(K, 3)``, the color of every cluster; without them those that have
             members get :func:`cluster_colors` in the order of their first pixel.
 
     Returns:
@@ -179,7 +179,7 @@ def cluster_panel(
     line = np.zeros((height, width), np.float64)
     line[:, 1:] = index[:, 1:] != index[:, :-1]
     line[1:][index[1:] != index[:-1]] = 1
-    crowd = cv2.blur(line, (_NEIGHBOURHOOD, _NEIGHBOURHOOD))
+    crowd = cv2.blur(line, (_NEIGHBORHOOD, _NEIGHBORHOOD))
     line *= (_CROWDED / np.maximum(crowd, _CROWDED)) ** 2
     panel += line[..., None] * (_BORDER - panel)
     return panel.astype(np.uint8)
@@ -198,7 +198,7 @@ def cluster_figure(
 ) -> Figure:
     """Image and cluster maps as one figure: a row a head, a column a stage or block.
 
-    Every map is drawn on the pixels: a pixel has the colour of the cluster that it
+    Every map is drawn on the pixels: a pixel has the color of the cluster that it
     ended up in, by way of the embedding and the poolings in between.
 
     Args:
@@ -211,13 +211,13 @@ def cluster_figure(
         coloring: ``"feature"`` (see :func:`feature_colors`), ``"mean"`` (of the pixels)
             or ``"palette"``.
         merge: Merge the clusters of every map to so many.
-        opacity: Weight of the clusters' colours.
+        opacity: Weight of the clusters' colors.
 
     Returns:
         The figure; nothing is shown or kept by matplotlib.
 
     Raises:
-        ValueError: The colouring is unknown.
+        ValueError: The coloring is unknown.
     """
     if coloring not in COLORINGS:
         raise ValueError(f"coloring must be one of {COLORINGS}, not {coloring!r}")

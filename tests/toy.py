@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 import cluenet_mm
 
 HERE = Path(__file__).parent
-TOOLS = HERE.parents[1] / "tools"
+TOOLS = HERE.parent / "tools"
 
 
 @DATASETS.register_module()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.runner import Runner
 
-from cluenet_mm.engine.cli import read_config
+from cluenet_mm.config import read_config
 
 SMALL = {
     "depths": (1, 1),

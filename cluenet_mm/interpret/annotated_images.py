@@ -11,15 +11,15 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from ..datasets.digits_scenes import prepare_scenes
-from ..engine.draw import read_image
-from .pixels import spread
+from ..inference.images import read_image, resize_shorter_side
+from .pixels import evenly_spaced
 
 DATASETS = ("digits", "coco", "camvid")
 _CAMVID_UNLABELLED = 11
 _UNKNOWN = -1
 
 
-class Annotated(NamedTuple):
+class AnnotatedImage(NamedTuple):
     """One photograph.
 
     Attributes:
@@ -34,24 +34,20 @@ class Annotated(NamedTuple):
     truth: np.ndarray
     background: int | None
 
-    def resized(self, side: int) -> "Annotated":
+    def resized(self, side: int) -> "AnnotatedImage":
         """The same with a shorter side of so many pixels."""
-        height, width = self.truth.shape
-        scale = side / min(height, width)
-        shape = (max(round(width * scale), 1), max(round(height * scale), 1))
-        kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        truth = self.truth.astype(np.int32)
-        return self._replace(
-            image=cv2.resize(self.image, shape, interpolation=kind),
-            truth=cv2.resize(
-                truth, shape, interpolation=cv2.INTER_NEAREST_EXACT
-            ).astype(np.int64),
+        image = resize_shorter_side(self.image, side)
+        truth = cv2.resize(
+            self.truth.astype(np.int32),
+            image.shape[1::-1],
+            interpolation=cv2.INTER_NEAREST_EXACT,
         )
+        return self._replace(image=image, truth=truth.astype(np.int64))
 
 
 def annotated_images(
     dataset: str, root: str | Path, split: str = "val", limit: int | None = None
-) -> Iterator[Annotated]:
+) -> Iterator[AnnotatedImage]:
     """Images of a data set, spread evenly over it.
 
     Args:
@@ -85,13 +81,13 @@ def annotated_images(
         raise ValueError(f"dataset must be one of {DATASETS}, not {dataset!r}")
 
 
-def _coco(folder: Path, file: Path, limit: int | None) -> Iterator[Annotated]:
+def _coco(folder: Path, file: Path, limit: int | None) -> Iterator[AnnotatedImage]:
     if not file.is_file():
         raise FileNotFoundError(f"there is no {file}; docs/data.md says what belongs")
-    with redirect_stdout(StringIO()):  # it talks
+    with redirect_stdout(StringIO()):  # COCO() prints
         coco = COCO(str(file))
     entries = coco.loadImgs(sorted(coco.getImgIds()))
-    for position in spread(len(entries), limit):
+    for position in evenly_spaced(len(entries), limit):
         entry = entries[position]
         truth = np.zeros((entry["height"], entry["width"]), np.int64)
         objects = coco.loadAnns(coco.getAnnIds(entry["id"]))
@@ -101,15 +97,15 @@ def _coco(folder: Path, file: Path, limit: int | None) -> Iterator[Annotated]:
             mask = coco.annToMask(annotation).astype(bool)
             truth[mask] = _UNKNOWN if annotation["iscrowd"] else number
         path = folder / entry["file_name"]
-        yield Annotated(path.stem, _read(path, truth), truth, background=0)
+        yield AnnotatedImage(path.stem, _read(path, truth), truth, background=0)
 
 
-def _camvid(root: Path, split: str, limit: int | None) -> Iterator[Annotated]:
+def _camvid(root: Path, split: str, limit: int | None) -> Iterator[AnnotatedImage]:
     folder = root / "annotations" / split
     files = sorted(folder.glob("*.png"))
     if not files:
         raise FileNotFoundError(f"there is no label map in {folder}")
-    for position in spread(len(files), limit):
+    for position in evenly_spaced(len(files), limit):
         labels = cv2.imread(str(files[position]), cv2.IMREAD_UNCHANGED)
         if labels is None or labels.ndim != 2:
             raise ValueError(f"{files[position]} is no label map")
@@ -119,7 +115,7 @@ def _camvid(root: Path, split: str, limit: int | None) -> Iterator[Annotated]:
         found = sorted((root / "images" / split).glob(f"{name}.*"))
         if not found:
             raise FileNotFoundError(f"there is no image of {files[position]}")
-        yield Annotated(name, _read(found[0], truth), truth, background=None)
+        yield AnnotatedImage(name, _read(found[0], truth), truth, background=None)
 
 
 def _read(path: Path, truth: np.ndarray) -> np.ndarray:

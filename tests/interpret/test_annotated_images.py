@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cluenet_mm.interpret.pixels import spread
+from cluenet_mm.interpret.annotated_images import annotated_images
+from cluenet_mm.interpret.pixels import evenly_spaced
 from cluenet_mm.interpret.quality import (
-    Agreement,
+    SegmentationScores,
     achievable_accuracy,
     grid_segments,
 )
-from cluenet_mm.interpret.truth import annotated_images
 
 FOLDER = os.environ.get("CLUENET_MM_DATA")
 
 
 def test_positions_are_spread():
-    assert spread(10, 4) == [0, 2, 5, 7]
-    assert spread(3, 8) == spread(3, None) == [0, 1, 2]
+    assert evenly_spaced(10, 4) == [0, 2, 5, 7]
+    assert evenly_spaced(3, 8) == evenly_spaced(3, None) == [0, 1, 2]
 
 
 def box(x, y, width, height):
@@ -116,7 +116,7 @@ def test_real_photographs_and_their_areas(dataset, folder, shape):
     for entry in entries:
         assert entry.image.shape[:2] == entry.truth.shape
         assert shape in (None, entry.truth.shape)
-        agreement = Agreement.of(entry.truth - entry.truth.min(), entry.truth)
+        agreement = SegmentationScores.of(entry.truth - entry.truth.min(), entry.truth)
         if agreement.accuracy == agreement.accuracy:  # something is known
             assert agreement.accuracy == 1
             assert agreement.undersegmentation == 0

@@ -1,4 +1,4 @@
-"""Augmentation and normalisation of whole batches on the device."""
+"""Augmentation and normalization of whole batches on the device."""
 
 from collections.abc import Sequence
 
@@ -61,7 +61,7 @@ class TensorDataPreprocessor(ClsDataPreprocessor):
             training: Whether to augment.
 
         Returns:
-            ``inputs`` (float32, normalised) and ``data_samples``. Heads join the labels
+            ``inputs`` (float32, normalized) and ``data_samples``. Heads join the labels
             of the samples before the loss, so that in training one sample stands for
             the batch, with all of its labels: building one an image would cost more
             than the augmentation. For prediction there is one an image, with its

@@ -4,7 +4,6 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,18 @@ from mmengine.device import get_device
 from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 from mmengine.structures import BaseDataElement
 
-from ..checkpoint import checkpoint_file, dataset_meta, load_checkpoint
-from ..config_types import named, type_name
-from .draw import VISUALIZER_TYPES, build_visualizer, draw_sample, read_image
-from .model import load_weights
+from ..checkpoint import (
+    checkpoint_file,
+    dataset_meta,
+    load_checkpoint,
+    load_weights,
+)
+from ..config import inner_datasets, num_classes, type_name, with_type_name
+from ..tasks import task_of
+from .draw import build_visualizer, draw_sample
+from .images import read_image
 
-INFERENCERS = {
-    "mmpretrain": ("mmpretrain.apis", "ImageClassificationInferencer"),
-    "mmdet": ("mmdet.apis", "DetInferencer"),
-    "mmseg": ("mmseg.apis", "MMSegInferencer"),
-}
-IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+__all__ = ["Predictor", "fingerprint", "label_map"]
 
 
 class Predictor:
@@ -46,19 +46,18 @@ class Predictor:
     """
 
     def __init__(self, cfg: Config, checkpoint: str, device: str | None = None) -> None:
-        self.scope = cfg.get("default_scope")
-        if self.scope not in INFERENCERS:
-            raise ValueError(
-                f"the config's default_scope is {self.scope!r}; the tasks are those of "
-                + ", ".join(INFERENCERS)
-            )
+        self._task = task_of(cfg)
+        self.scope = self._task.library
         if "test_dataloader" not in cfg:
             raise ValueError("the config has no test_dataloader, whose pipeline serves")
         init_default_scope(self.scope)
         cfg = cfg.copy()
         # The inferencers look for types by their names.
-        dataset = named(innermost(cfg.test_dataloader.dataset), DATASETS)
-        dataset["pipeline"] = [named(step, TRANSFORMS) for step in dataset["pipeline"]]
+        inner = inner_datasets(cfg.test_dataloader.dataset)[0]
+        dataset = with_type_name(inner, DATASETS)
+        dataset["pipeline"] = [
+            with_type_name(step, TRANSFORMS) for step in inner.get("pipeline", [])
+        ]
         cfg.test_dataloader.dataset = dataset
         self._dataset = cfg.test_dataloader.dataset
         loaded = load_checkpoint(checkpoint)
@@ -161,7 +160,7 @@ class Predictor:
         path: Path,
         score_thr: float = 0.3,
     ) -> None:
-        """Draw a prediction; see :func:`cluenet_mm.engine.draw.draw_sample`."""
+        """Draw a prediction; see :func:`cluenet_mm.inference.draw.draw_sample`."""
         draw_sample(
             self._visualizer, image, sample, path, labels=False, score_thr=score_thr
         )
@@ -172,14 +171,13 @@ class Predictor:
         return str(classes[label]) if label < len(classes) else str(label)
 
     def _build(self, cfg: Config, device: str) -> Any:
-        module, name = INFERENCERS[self.scope]
-        kind = getattr(import_module(module), name)
+        kind = self._task.load("inferencer")
         with warnings.catch_warnings():
             # That there are no weights and so no names of classes: both follow.
             warnings.simplefilter("ignore", UserWarning)
             if self.scope == "mmpretrain":
                 return kind(cfg, pretrained=False, device=device)
-            cfg.setdefault("visualizer", {"type": VISUALIZER_TYPES[self.scope]})
+            cfg.setdefault("visualizer", {"type": self._task.visualizer})
             return kind(cfg, weights=None, device=device)
 
     def _image_loader(self, model: torch.nn.Module) -> Any:
@@ -201,11 +199,8 @@ class Predictor:
 
     def _num_classes(self) -> int:
         """Classes of the model's head, or those that are named."""
-        head = self.model
-        for name in ("decode_head", "roi_head", "bbox_head", "head"):
-            head = getattr(head, name, head)
         named = self.metainfo.get("classes") or ()
-        return getattr(head, "num_classes", None) or len(named)
+        return num_classes(self.model) or len(named)
 
     def _drawing_metainfo(self) -> dict:
         """Classes and palette, a name for every label that the model can predict."""
@@ -252,18 +247,6 @@ def fingerprint(cfg: Config, checkpoint: str | Path, *options: object) -> str:
     settings = json.dumps([cfg.to_dict(), *options], default=str, sort_keys=True)
     digest.update(settings.encode())
     return digest.hexdigest()[:16]
-
-
-def innermost(dataset: Mapping) -> Mapping:
-    """Config of a data set without the wrappers around it."""
-    while "pipeline" not in dataset:
-        if "dataset" in dataset:
-            dataset = dataset["dataset"]
-        elif dataset.get("datasets"):
-            dataset = dataset["datasets"][0]
-        else:
-            return dict(dataset, pipeline=[])
-    return dataset
 
 
 def _metainfo(checkpoint: Mapping, dataset: Mapping) -> dict:

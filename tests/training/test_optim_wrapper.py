@@ -12,7 +12,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import distributed, multiprocessing, nn
 
-from cluenet_mm.engine import (
+from cluenet_mm.training import (
     GuardedAmpOptimWrapper,
     GuardedOptimWrapper,
     NonFiniteError,

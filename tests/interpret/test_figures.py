@@ -12,7 +12,7 @@ from cluenet_mm.interpret import (
     to_picture,
     trace,
 )
-from cluenet_mm.interpret.draw import cluster_colors
+from cluenet_mm.interpret.figures import cluster_colors
 
 
 def test_a_panel_colours_clusters_and_draws_their_borders():

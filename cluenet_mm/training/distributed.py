@@ -1,4 +1,4 @@
-"""Several processes on a machine without a GPU."""
+"""Several processes: which of them speaks, and how they join without a GPU."""
 
 import gc
 import logging
@@ -9,15 +9,26 @@ from mmengine.device import get_device
 from mmengine.logging import print_log
 from torch import distributed
 
-_SYNCHRONISED_NORMS = ("SyncBN", "MMSyncBN", "SyncBatchNorm")
+_SYNCHRONIZED_NORMS = ("SyncBN", "MMSyncBN", "SyncBatchNorm")
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for all, before or after the process group."""
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+
+
+def say(message: str) -> None:
+    """Print on the first process."""
+    if is_first_process():
+        print(message, flush=True)
 
 
 def setup_launcher(cfg: Config, launcher: str) -> None:
     """Set a config's launcher and, without a GPU, do MMEngine's part with gloo.
 
-    MMEngine 0.10.7 initialises CUDA devices for every launcher and hands their
+    MMEngine 0.10.7 initializes CUDA devices for every launcher and hands their
     indices to DDP. Both are settled here for the CPU, before the runner is built.
-    Synchronised batch norm, which PyTorch has for GPUs only, becomes ordinary.
+    Synchronized batch norm, which PyTorch has for GPUs only, becomes ordinary.
 
     Args:
         cfg: Changed in place.
@@ -46,10 +57,10 @@ def setup_launcher(cfg: Config, launcher: str) -> None:
     )
     wrapper.device_ids = None
     cfg.model_wrapper_cfg = wrapper
-    synchronised = cfg.pop("sync_bn", None)  # MMEngine would convert all batch norms
-    if _without_sync_norm(cfg.get("model")) or synchronised:
+    synchronized = cfg.pop("sync_bn", None)  # MMEngine would convert all batch norms
+    if _without_sync_norm(cfg.get("model")) or synchronized:
         print_log(
-            "Synchronised batch norm became ordinary batch norm: it needs a GPU",
+            "Synchronized batch norm became ordinary batch norm: it needs a GPU",
             logger="current",
             level=logging.WARNING,
         )
@@ -68,13 +79,13 @@ def finish() -> None:
 
 
 def _without_sync_norm(node: object) -> int:
-    """Replace synchronised norms in a model's config and count them."""
+    """Replace synchronized norms in a model's config and count them."""
     if isinstance(node, list | tuple):
         return sum(_without_sync_norm(child) for child in node)
     if not isinstance(node, dict):
         return 0
     count = sum(_without_sync_norm(child) for child in node.values())
-    if node.get("type") in _SYNCHRONISED_NORMS:
+    if node.get("type") in _SYNCHRONIZED_NORMS:
         node["type"] = "BN"
         count += 1
     return count

@@ -1,0 +1,202 @@
+"""What a config says: how it is read, and what its parts are.
+
+The ``type`` of a part is a name, or in pure Python configs the class.
+"""
+
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import Registry
+from torch import nn
+
+from .errors import one_line
+from .package_data import config_name, config_path
+
+__all__ = [
+    "BUILD_ERRORS",
+    "default_work_dir",
+    "find_config",
+    "image_shape",
+    "inner_datasets",
+    "metrics_of",
+    "num_classes",
+    "preprocessor_of",
+    "read_config",
+    "resolve_type",
+    "type_name",
+    "with_type_name",
+]
+
+# How wrong settings and missing or broken data make themselves felt.
+BUILD_ERRORS = (AssertionError, KeyError, OSError, TypeError, ValueError)
+_MODULE = "<module>"  # how Python calls the code of a file outside of functions
+# Side of CIFAR's images and of the digits, whose configs do not resize.
+_SMALL_SIDE = 32
+# Where the models of the three libraries keep what knows the classes, from the outside
+# to the inside.
+_HEADS = ("decode_head", "roi_head", "bbox_head", "head")
+
+
+def find_config(name: str) -> Path:
+    """Path of a config that is given by its path or by its name in this package.
+
+    Raises:
+        FileNotFoundError: There is neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    try:
+        return config_path(name)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"config {name} is no file; {error}") from None
+
+
+def read_config(name: str, options: Mapping[str, Any] | None = None) -> Config:
+    """Open a config and override settings of it.
+
+    Args:
+        name: Path, or name of a config of this package.
+        options: What ``--cfg-options`` says.
+
+    Raises:
+        FileNotFoundError: No such config.
+        ValueError: It cannot be read, or has no place for the options; the message
+            names the line.
+    """
+    path = find_config(name)
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a config is code, and may fail in every way
+        frames = traceback.extract_tb((error.__cause__ or error).__traceback__)
+        lines = [f"{f.filename}, line {f.lineno}" for f in frames if f.name == _MODULE]
+        where = f" ({lines[-1]})" if lines else ""
+        raise ValueError(
+            f"config {name} cannot be read: {one_line(error)}{where}"
+        ) from error
+    try:
+        cfg.merge_from_dict(dict(options or {}))
+    except BUILD_ERRORS as error:
+        raise ValueError(
+            f"--cfg-options do not fit config {name}: {one_line(error)}"
+        ) from error
+    return cfg
+
+
+def default_work_dir(cfg: Config) -> str:
+    """A folder of its own for every config of this package, named like it.
+
+    Families share file names. A config from elsewhere gets OpenMMLab's folder.
+    """
+    path = Path(cfg.filename)
+    return str(Path("work_dirs", config_name(path) or path.name).with_suffix(""))
+
+
+def type_name(part: Mapping | str | type) -> str:
+    """Name of a class without packages and scopes.
+
+    Args:
+        part: What a config builds, with its ``type``; or that ``type`` itself.
+
+    Examples:
+        >>> type_name({"type": "cluenet_mm.CLUENet"}), type_name("CLUENet")
+        ('CLUENet', 'CLUENet')
+    """
+    kind = part["type"] if isinstance(part, Mapping) else part
+    return kind.rsplit(".", 1)[-1] if isinstance(kind, str) else kind.__name__
+
+
+def resolve_type(part: Mapping, registry: Registry) -> Any:
+    """What builds a part of a config: a class, as a rule.
+
+    Returns:
+        The ``type`` itself, or what the registry has by its name, None if nothing.
+    """
+    kind = part["type"]
+    return registry.get(kind) if isinstance(kind, str) else kind
+
+
+def with_type_name(part: Mapping, registry: Registry) -> dict:
+    """A part of a config with a name as its ``type``, for what compares names.
+
+    Returns:
+        A copy. A class becomes its name, if that means this class in the default scope,
+        else the path of its import, which registries understand too.
+    """
+    kind = part["type"]
+    if not isinstance(kind, str):
+        with registry.switch_scope_and_registry(None) as here:
+            known = here.get(kind.__name__) is kind
+        kind = kind.__name__ if known else f"{kind.__module__}.{kind.__qualname__}"
+    return {**part, "type": kind}
+
+
+def inner_datasets(dataset: Mapping) -> list[Mapping]:
+    """Settings of the data sets inside of wrappers; one that is bare is its own.
+
+    Args:
+        dataset: What a data loader's config holds.
+
+    Returns:
+        The parts themselves, no copies.
+    """
+    if "datasets" in dataset:
+        return [inner for part in dataset["datasets"] for inner in inner_datasets(part)]
+    if "dataset" in dataset:
+        return inner_datasets(dataset["dataset"])
+    return [dataset]
+
+
+def metrics_of(cfg: Mapping, split: str = "test") -> list[Mapping]:
+    """Settings of the metrics of a split, no copies."""
+    evaluator = cfg.get(f"{split}_evaluator") or []
+    if isinstance(evaluator, Mapping):
+        evaluator = evaluator.get("metrics", evaluator)
+    return [evaluator] if isinstance(evaluator, Mapping) else list(evaluator)
+
+
+def preprocessor_of(cfg: Mapping) -> Mapping:
+    """Settings of the data preprocessor, which MMEngine knows at two places."""
+    model = cfg.get("model") or {}
+    return model.get("data_preprocessor") or cfg.get("data_preprocessor") or {}
+
+
+def image_shape(cfg: Config) -> tuple[int, int]:
+    """Height and width of the images that the config tests with.
+
+    Read off the last resizing step of its test pipeline; 32 x 32 where there is none,
+    as for CIFAR and the digits.
+    """
+    dataset = inner_datasets(cfg.get("test_dataloader", {}).get("dataset", {}))[0]
+    for step in reversed(dataset.get("pipeline", [])):
+        size = step.get("crop_size", step.get("scale"))
+        if type_name(step) in ("CenterCrop", "Resize") and size:
+            # MMCV writes sizes as (width, height).
+            return (size, size) if isinstance(size, int) else (size[1], size[0])
+    return _SMALL_SIDE, _SMALL_SIDE
+
+
+def num_classes(model: Mapping | nn.Module) -> int | None:
+    """Classes that a model's head can predict.
+
+    Args:
+        model: The model, or its config.
+
+    Returns:
+        None where nothing says it.
+    """
+
+    def inside(node: Any, name: str) -> Any:
+        if isinstance(node, Mapping):
+            return node.get(name)
+        return getattr(node, name, None)
+
+    node = model
+    for name in _HEADS:
+        head = inside(node, name)
+        if isinstance(head, Mapping | nn.Module):
+            node = head
+    return inside(node, "num_classes")

@@ -1,0 +1,105 @@
+"""Image files: found, read, resized and named in one way."""
+
+import glob
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import mmcv
+import numpy as np
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "UnreadableImageError",
+    "find_images",
+    "read_image",
+    "resize_shorter_side",
+]
+
+IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+class UnreadableImageError(ValueError):
+    """A file that is no image, or a damaged one."""
+
+
+def find_images(source: str | Path, exclude: Path | None = None) -> dict[str, Path]:
+    """Images by the names of their results.
+
+    Args:
+        source: A file, which may have any suffix; a folder, of which all images are
+            taken, those in subfolders too; or a pattern such as ``photos/*.jpg``.
+        exclude: Folder that is left out, where it lies in ``source``.
+
+    Returns:
+        Paths by their names below ``source``, without a suffix; with it, where two
+        would have the same name.
+
+    Raises:
+        FileNotFoundError: There is no such file, or no image in the folder.
+    """
+    source = Path(source)
+    if source.is_file():
+        return {source.stem: source}
+    if source.is_dir():
+        folder, found = source, source.rglob("*")
+    else:
+        found = [Path(path) for path in glob.glob(str(source), recursive=True)]
+        if not found:
+            raise FileNotFoundError(f"no image: {source} does not exist")
+        folder = _fixed_part(source)
+    files = [
+        path
+        for path in sorted(found)
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and path.is_file()
+        and not (exclude and path.resolve().is_relative_to(exclude.resolve()))
+    ]
+    if not files:
+        raise FileNotFoundError(f"no image: {source} holds none")
+    below = {path: path.relative_to(folder) for path in files}
+    uses = Counter(path.with_suffix("") for path in below.values())
+    return {
+        str(name.with_suffix("") if uses[name.with_suffix("")] == 1 else name): path
+        for path, name in below.items()
+    }
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """Folder of a pattern up to its first wildcard."""
+    while glob.has_magic(str(pattern)):
+        pattern = pattern.parent
+    return pattern
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Decode an image file to ``(H, W, 3)`` uint8, RGB.
+
+    Raises:
+        UnreadableImageError: It cannot be decoded.
+    """
+    try:
+        image = mmcv.imread(str(path))
+    except cv2.error:  # of an empty file
+        image = None
+    if image is None:
+        raise UnreadableImageError(f"{path} cannot be decoded")
+    return mmcv.bgr2rgb(image)
+
+
+def resize_shorter_side(image: np.ndarray, side: int) -> np.ndarray:
+    """Resize an image so that its shorter side has so many pixels.
+
+    Pixels are averaged where an image shrinks, and interpolated bicubically where it
+    grows.
+
+    Args:
+        image: ``(H, W, 3)`` uint8.
+        side: Pixels of the shorter side; the other keeps the proportion, and is one
+            pixel at least.
+    """
+    height, width = image.shape[:2]
+    scale = side / min(height, width)
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return cv2.resize(image, size, interpolation=kind)

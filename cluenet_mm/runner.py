@@ -1,0 +1,270 @@
+"""From a config to MMEngine's runner: processes, mixed precision, resuming."""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from .checkpoint import (
+    CheckpointError,
+    check_resume,
+    latest_checkpoint,
+    load_checkpoint,
+    load_weights,
+    register_atomic_writer,
+)
+from .checkpoint.load import run_checkpoints
+from .config import (
+    BUILD_ERRORS,
+    default_work_dir,
+    inner_datasets,
+    read_config,
+    type_name,
+)
+from .errors import one_line_with_place
+from .files import check_writable
+from .inference.model import build_model
+from .memory import keep_free_memory
+from .package_data import config_name
+from .training.distributed import say, setup_launcher
+
+__all__ = [
+    "BuildError",
+    "build_runner",
+    "check_amp",
+    "check_checkpoint",
+    "load_config",
+    "prepare_process",
+    "set_resume",
+    "use_amp",
+]
+
+# Optimizer wrappers and their twins with mixed precision.
+AMP_WRAPPERS = {
+    "OptimWrapper": "AmpOptimWrapper",
+    "GuardedOptimWrapper": "cluenet_mm.GuardedAmpOptimWrapper",
+}
+
+
+class BuildError(ValueError):
+    """A part of a run that settings or data let not be built; one line."""
+
+
+def load_config(
+    name: str, options: dict, work_dir: str | None = None, launcher: str = "none"
+) -> Config:
+    """Read the config of a run, and prepare this process for it.
+
+    Args:
+        name: Path, or name of a config of this package.
+        options: What ``--cfg-options`` says.
+        work_dir: Folder for logs and checkpoints; by default the config's, else
+            :func:`~cluenet_mm.config.default_work_dir`.
+        launcher: ``"none"``, ``"pytorch"`` (torchrun), ``"slurm"`` or ``"mpi"``.
+
+    Returns:
+        The config, with ``work_dir`` and ``launcher`` set.
+
+    Raises:
+        FileNotFoundError: No such config.
+        ValueError: It is faulty, its work dir cannot be written, or the launcher cannot
+            be used here.
+    """
+    cfg = read_config(name, options)
+    cfg.work_dir = work_dir or cfg.get("work_dir") or default_work_dir(cfg)
+    check_writable(cfg.work_dir, folder=True)
+    prepare_process(cfg, launcher)
+    return cfg
+
+
+def prepare_process(cfg: Config, launcher: str = "none") -> None:
+    """Set what holds for the whole process, and that no config shows.
+
+    MMEngine writes files atomically; without a GPU, freed memory is kept for the next
+    tensor, and several processes are joined by gloo.
+
+    Args:
+        cfg: Its launcher is set, and what keeps several processes from a CPU changed.
+        launcher: See :func:`load_config`.
+
+    Raises:
+        ValueError: The launcher cannot be used here.
+    """
+    register_atomic_writer()
+    if not torch.cuda.is_available():
+        keep_free_memory()
+    setup_launcher(cfg, launcher)
+
+
+def check_checkpoint(checkpoint: str) -> None:
+    """Refuse a checkpoint that is neither a link nor a file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    if "://" not in checkpoint and not Path(checkpoint).expanduser().is_file():
+        raise FileNotFoundError(f"checkpoint {checkpoint} does not exist")
+
+
+def build_runner(cfg: Config, *phases: str) -> Runner:
+    """Build MMEngine's runner, or the one that ``runner_type`` of the config names.
+
+    Args:
+        cfg: Config.
+        phases: Which of ``"train"``, ``"val"`` and ``"test"`` will run; their data
+            sets, metrics and optimizer are built, too.
+
+    Raises:
+        BuildError: A part cannot be built; the message says which, and why.
+    """
+    with _building(cfg):
+        runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+        for phase in phases:
+            getattr(runner, f"{phase}_loop")
+        if "train" in phases and isinstance(runner, Runner):  # FlexibleRunner has none
+            runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    return runner
+
+
+@contextmanager
+def _building(cfg: Config) -> Iterator[None]:
+    """Raise a :class:`BuildError` where settings or data let no part be built."""
+    try:
+        yield
+    except BUILD_ERRORS as error:
+        raise BuildError(_build_fault(cfg, error)) from error
+
+
+def _build_fault(cfg: Config, error: Exception) -> str:
+    """Which part could not be built, and why."""
+    builders = [f.name for f in traceback.extract_tb(error.__traceback__)]
+    phase = "".join(
+        p for p in ("train", "val", "test") if f"build_{p}_loop" in builders
+    )
+    part, cure = "the runner", ""
+    if "build_model" in builders:
+        part = "the model"
+    elif "build_optim_wrapper" in builders:
+        # MMEngine does not say which type it does not know.
+        part = f"the optimizer {cfg.optim_wrapper.get('optimizer')}"
+    elif "build_evaluator" in builders:
+        part = f"{phase}_evaluator"
+    elif "build_dataloader" in builders:
+        dataset = inner_datasets(cfg[f"{phase}_dataloader"].dataset)[0]
+        named = [
+            f" {k}={dataset[k]!r}" for k in ("data_root", "ann_file") if k in dataset
+        ]
+        part = f"the data set of {phase}_dataloader{','.join(named)}"
+        if not isinstance(error, TypeError):  # which is about settings, not data
+            name = config_name(cfg.filename) or cfg.filename
+            cure = f"; tools/check_dataset.py {name} says more"
+    return f"{part} cannot be built: {one_line_with_place(error)}{cure}"
+
+
+def use_amp(cfg: Config) -> None:
+    """Exchange the optimizer wrapper for its twin with mixed precision.
+
+    Raises:
+        ValueError: It has none.
+    """
+    if _has_amp(cfg):
+        return
+    wrapper = cfg.optim_wrapper
+    kind = type_name(wrapper.get("type", "OptimWrapper"))
+    if kind not in AMP_WRAPPERS:
+        raise ValueError(
+            f"--amp knows the optimizer wrappers {', '.join(AMP_WRAPPERS)}, not {kind}"
+        )
+    wrapper.type = AMP_WRAPPERS[kind]
+    wrapper.setdefault("loss_scale", "dynamic")
+
+
+def check_amp(cfg: Config) -> None:
+    """Refuse mixed precision of a two-stage detector on a CPU.
+
+    Other detectors call MMCV's NMS in evaluations alone, which run in float32.
+
+    Raises:
+        ValueError: That is what the config asks for.
+    """
+    if _has_amp(cfg) and get_device() == "cpu" and _has_roi_head(cfg.get("model")):
+        raise ValueError(
+            "mixed precision on a CPU is bfloat16, and MMCV's NMS and RoIAlign, which "
+            "train the roi_head of this model, have no such kernel for CPUs; train "
+            "without --amp (or AMP wrapper in the config), or on a GPU"
+        )
+
+
+def _has_amp(cfg: Config) -> bool:
+    """Whether the optimizer wrapper is one with mixed precision."""
+    kind = type_name(cfg.optim_wrapper.get("type", "OptimWrapper"))
+    return kind in map(type_name, AMP_WRAPPERS.values())
+
+
+def _has_roi_head(model: object) -> bool:
+    """Whether a model, or one that it wraps, has a stage on regions of interest."""
+    if not isinstance(model, dict):
+        return False
+    return bool(model.get("roi_head")) or any(map(_has_roi_head, model.values()))
+
+
+def set_resume(cfg: Config, checkpoint: str | None) -> bool:
+    """Point the config to the checkpoint to go on from.
+
+    Args:
+        cfg: Changed in place.
+        checkpoint: A path, ``"auto"``, or None for a new run.
+
+    Returns:
+        Whether there is anything left to train.
+
+    Raises:
+        CheckpointError: It cannot be read, holds no state of a run, or is that of a
+            finished run of another network.
+        FileNotFoundError: There is no such checkpoint.
+    """
+    if checkpoint is None:
+        return True
+    path = Path(checkpoint)
+    if checkpoint == "auto":
+        path = latest_checkpoint(cfg.work_dir)
+        if path is None:
+            say(f"No checkpoint in {cfg.work_dir}: training starts from the beginning.")
+            return True
+    try:
+        state = load_checkpoint(path, mmap=True)  # the runner reads its tensors
+    except (CheckpointError, FileNotFoundError) as error:
+        raise CheckpointError(f"{error}.{_older_checkpoint(path)}") from error
+    check_resume(state, path)
+    cfg.resume, cfg.load_from = True, str(path)
+    # The data loaders are built before MMEngine reads the checkpoint's seed.
+    randomness = cfg.setdefault("randomness", {})
+    if randomness.get("seed") is None:
+        randomness["seed"] = state["meta"].get("seed")
+    for unit in ("epoch", "iter"):
+        end, now = cfg.train_cfg.get(f"max_{unit}s"), state["meta"][unit]
+        if end is not None and now >= end:
+            with _building(cfg):
+                load_weights(build_model(cfg), state, path)  # they must be its own
+            say(f"Already finished: {path} is {unit} {now} of {end}.")
+            return False
+    return True
+
+
+def _older_checkpoint(broken: Path) -> str:
+    """Advice on the newest readable checkpoint beside a broken one."""
+    for path in run_checkpoints(broken.parent):
+        if path.name == broken.name:
+            continue
+        try:
+            load_checkpoint(path)
+        except CheckpointError:
+            continue
+        return f" An older one is whole: go on with --resume {path}"
+    return " There is no other checkpoint beside it"

@@ -1,0 +1,60 @@
+"""From a config to a runner."""
+
+import pytest
+import toy
+
+from cluenet_mm.config import read_config
+from cluenet_mm.runner import BuildError, build_runner
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model.bogus": 1}, "the model cannot be built: TypeError: .*bogus"),
+        ({"model.type": "Nothing"}, "the model cannot be built: KeyError: .*Nothing"),
+        (
+            {"train_dataloader.dataset.bogus": 1},
+            "the data set of train_dataloader cannot be built: TypeError: .*bogus",
+        ),
+        (
+            {"val_dataloader.dataset": {"type": "mmpretrain.CustomDataset"}},
+            "the data set of val_dataloader cannot be built: ",
+        ),
+        (
+            {"val_evaluator.bogus": 1},
+            "val_evaluator cannot be built: TypeError: .*bogus",
+        ),
+        (
+            {"optim_wrapper.optimizer.type": "Adamm"},
+            "the optimizer .*Adamm.* cannot be built: TypeError: ",
+        ),
+        ({"train_cfg.bogus": 1}, "the runner cannot be built: TypeError: .*bogus"),
+    ],
+)
+def test_a_part_that_cannot_be_built_is_named(tmp_path, options, message):
+    cfg = read_config(str(toy.write_config(tmp_path)), options)
+    cfg.work_dir = str(tmp_path)
+    with pytest.raises(BuildError, match=f"^{message}") as end:
+        build_runner(cfg, "train", "val")
+    assert "\n" not in str(end.value)
+
+
+def test_broken_annotations_are_named_with_the_tool_that_says_more(tmp_path):
+    pytest.importorskip("mmdet")
+    (tmp_path / "broken.json").write_text('{"images": [')
+    cfg = read_config("cluenet/mask_rcnn_digits")
+    cfg.work_dir = str(tmp_path)
+    cfg.train_dataloader.num_workers = 0
+    cfg.train_dataloader.dataset = {
+        "type": "CocoDataset",
+        "data_root": str(tmp_path),
+        "ann_file": "broken.json",
+    }
+    with pytest.raises(BuildError) as end:
+        build_runner(cfg, "train")
+    for words in (
+        f"the data set of train_dataloader data_root='{tmp_path}', "
+        "ann_file='broken.json' cannot be built: JSONDecodeError: ",
+        "; tools/check_dataset.py cluenet/mask_rcnn_digits.py says more",
+    ):
+        assert words in str(end.value)
