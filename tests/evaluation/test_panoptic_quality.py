@@ -231,6 +231,24 @@ def test_written_predictions_are_the_predictions(scenes, tmp_path):
         assert (rebuilt == prediction % INSTANCE_OFFSET).all()
 
 
+def test_a_name_of_the_data_leads_out_of_no_folder(scenes, tmp_path):
+    folder, _, samples = scenes
+    content = json.loads((folder / "panoptic.json").read_text())
+    content["images"][0]["file_name"] = "../../out.jpg"
+    (tmp_path / "outside.json").write_text(json.dumps(content))
+    metric = metric_of(
+        folder,
+        ann_file=str(tmp_path / "outside.json"),
+        outfile_prefix=str(tmp_path / "deep" / "test"),
+        format_only=True,
+    )
+    evaluate(metric, samples)
+    written = json.loads((tmp_path / "deep" / "test.panoptic.json").read_text())
+    assert written["annotations"][0]["file_name"] == "out.png"
+    assert (tmp_path / "deep" / "test.panoptic" / "out.png").is_file()
+    assert not (tmp_path / "out.png").exists()
+
+
 def test_results_of_processes_join(scenes):
     folder, _, samples = scenes
     together = metric_of(folder)
