@@ -19,7 +19,18 @@ _LONG_NAME = 200
 
 
 class WriteError(OSError):
-    """A file that cannot be written; the message is one line with its path."""
+    """A file that cannot be written; the message is one line with its path.
+
+    Args:
+        path: The file.
+        cause: Why.
+    """
+
+    def __init__(self, path: str | os.PathLike, cause: OSError) -> None:
+        self.path = Path(path)
+        self.reason = getattr(cause, "reason", cause.strerror) or str(cause)
+        super().__init__(f"cannot write {path}: {self.reason}")
+        self.errno = cause.errno
 
 
 def check_writable(path: str | os.PathLike, folder: bool = False) -> None:
@@ -104,15 +115,12 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         _remove_left_over(path.parent)
         yield temporary
         os.replace(temporary, path)
-    except WriteError:
-        raise
     except OSError as error:
-        ours = (None, *map(str, (path, temporary, *path.parents)))
-        if error.filename is not None and str(error.filename) not in ours:
-            raise  # another file, which the block reads
-        failure = WriteError(f"cannot write {path}: {error.strerror or error}")
-        failure.errno = error.errno
-        raise failure from error
+        at_fault = error.path if isinstance(error, WriteError) else error.filename
+        ours = map(str, (None, path, temporary, *path.parents))
+        if str(at_fault) not in ours:
+            raise  # another file, which the block reads or writes
+        raise WriteError(path, error) from error
     finally:
         with suppress(OSError):  # no folder, or too long a name: nothing was made
             temporary.unlink(missing_ok=True)

@@ -103,6 +103,34 @@ def test_a_full_disk_is_one_line_with_the_path(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_writer_that_is_atomic_itself_is_no_other_file(tmp_path):
+    """As MMEngine's file backend, to which visualizers hand their pictures."""
+    path = tmp_path / "picture.png"
+    path.mkdir()
+
+    def write_twice():
+        with atomic_write(path) as temporary:
+            temporary.mkdir()
+            write_text(temporary, "text")
+
+    with pytest.raises(WriteError) as ending:
+        write_twice()
+    assert str(ending.value) == f"cannot write {path}: Is a directory"
+    assert ending.value.errno == errno.EISDIR
+
+
+def test_another_file_that_cannot_be_written_is_named(tmp_path):
+    other = tmp_path / "file" / "x"
+    (tmp_path / "file").write_text("")
+
+    def write_both():
+        with atomic_write(tmp_path / "y"):
+            write_text(other, "text")
+
+    with pytest.raises(WriteError, match=f"cannot write {other}: "):
+        write_both()
+
+
 def test_names_may_be_as_long_as_the_file_system_lets_them(tmp_path):
     longest = tmp_path / f"{'x' * 251}.png"
     write_text(longest, "text")

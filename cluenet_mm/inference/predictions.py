@@ -1,5 +1,6 @@
 """Predictions of a test as files: pickles, COCO's JSON, label maps."""
 
+import errno
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ __all__ = [
     "write_by_metric",
 ]
 
+_NO_SPACE = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC)
 PICKLES = (".pkl", ".pickle")
 # Metrics that write files, and their option for the place.
 _WRITERS = {
@@ -94,9 +96,12 @@ def publishing(out: Path | None) -> Iterator[None]:
         if first:
             publish(folder, out)
     except OSError as error:
-        if isinstance(error, WriteError) or not _is_below(error.filename, folder):
-            raise
-        raise WriteError(f"cannot write {out}: {error.strerror}") from error
+        at_fault = error.path if isinstance(error, WriteError) else error.filename
+        if at_fault is None and error.errno in _NO_SPACE:
+            at_fault = folder  # Python does not say which file
+        if at_fault is None or not Path(at_fault).is_relative_to(folder):
+            raise  # another file, which the test reads or writes
+        raise WriteError(out, error) from error
     finally:
         if first:
             shutil.rmtree(folder, ignore_errors=True)
@@ -110,7 +115,3 @@ def publish(folder: Path, out: Path) -> None:
         if path.is_dir():  # which replaces no other folder
             shutil.rmtree(target / path.name, ignore_errors=True)
         path.replace(target / path.name)
-
-
-def _is_below(name: str | None, folder: Path) -> bool:
-    return name is None or Path(name).is_relative_to(folder)
