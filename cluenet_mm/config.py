@@ -135,7 +135,7 @@ def with_type_name(part: Mapping, registry: Registry) -> dict:
 
 
 def inner_datasets(dataset: Mapping) -> list[Mapping]:
-    """Settings of the data sets inside of wrappers; one that is bare is its own.
+    """Settings of the datasets inside of wrappers; one that is bare is its own.
 
     Args:
         dataset: What a data loader's config holds.

@@ -160,7 +160,7 @@ def _build_fault(cfg: Config, error: Exception) -> str:
         named = [
             f" {k}={dataset[k]!r}" for k in ("data_root", "ann_file") if k in dataset
         ]
-        part = f"the data set of {phase}_dataloader{','.join(named)}"
+        part = f"the dataset of {phase}_dataloader{','.join(named)}"
         if not isinstance(error, TypeError):  # which is about settings, not data
             name = config_name(cfg.filename) or cfg.filename
             cure = f"; tools/check_dataset.py {name} says more"

@@ -24,7 +24,7 @@ class Task:
         prediction_writer: Registered metric that writes predictions as they are.
         label_loader: Transform that loads labels, if they are in files of their own.
         packing: Transform that packs an image with its labels.
-        check: ``module:name`` of the function that checks the files of a data set.
+        check: ``module:name`` of the function that checks the files of a dataset.
         graph: ``module:name`` of the class that is exported to ONNX.
     """
 

@@ -1,7 +1,7 @@
 """A handful of awkward images with annotations, and configs of small real models.
 
 Two classes: bright ellipses and rectangles. Every image has another size; one is
-greyscale, one is empty, one has an object of one pixel, one a crowd in run-length
+grayscale, one is empty, one has an object of one pixel, one a crowd in run-length
 encoding.
 """
 
@@ -192,14 +192,14 @@ test_dataloader = val_dataloader
 
 
 def classifier_config(folder: Path) -> Path:
-    """Config of a classifier of coloured images, which are written too."""
+    """Config of a classifier of colored images, which are written too."""
     rng = np.random.default_rng(3)
-    for name, colour in (("a_blue", (230, 90, 20)), ("b_orange", (20, 90, 230))):
+    for name, color in (("a_blue", (230, 90, 20)), ("b_orange", (20, 90, 230))):
         for number in range(2):
             path = folder / "classes" / name / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             noise = rng.integers(0, 25, (40, 48, 3))
-            cv2.imwrite(str(path), (noise + colour).astype(np.uint8))
+            cv2.imwrite(str(path), (noise + color).astype(np.uint8))
     base = "cluenet/cls_cifar100_folder.py"
     return _config(folder, base, CLASSIFIER, "classifier")
 

@@ -55,7 +55,7 @@ def run(*args):
 
 
 @pytest.mark.parametrize(("family", "arch"), VARIANTS)
-def test_every_variant_is_recognised(family, arch):
+def test_every_variant_is_recognized(family, arch):
     with torch.device("meta"):
         state, official = official_of(family, arch)
     converted, meta = convert_state_dict(official, family)

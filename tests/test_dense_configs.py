@@ -88,7 +88,7 @@ def segmentation_batch():
         sample = SegDataSample(
             metainfo={"img_shape": (height, width), "ori_shape": (height, width)}
         )
-        labels = torch.randint(0, 2, (1, height, width))  # classes of every data set
+        labels = torch.randint(0, 2, (1, height, width))  # classes of every dataset
         sample.gt_sem_seg = PixelData(data=labels)
         samples.append(sample)
     return samples
@@ -149,7 +149,7 @@ def test_dense_configs_are_short_and_leave_distributed_training_alone(path):
 
 
 @pytest.mark.parametrize("path", SEGMENTERS, ids=name)
-def test_batch_norms_are_synchronised_where_runs_are_distributed(path):
+def test_batch_norms_are_synchronized_where_runs_are_distributed(path):
     # MMEngine makes them ordinary in runs of one process, setup_launcher on CPUs.
     cfg = Config.fromfile(path)
     assert cfg.model.decode_head.norm_cfg.type == "SyncBN"
@@ -290,13 +290,13 @@ def test_mmseg_finds_the_pipeline_of_a_test():
     assert found.pred_sem_seg.shape == (64, 96)
 
 
-def test_unlabelled_pixels_of_camvid_take_no_part():
+def test_unlabeled_pixels_of_camvid_take_no_part():
     cfg = Config.fromfile(CONFIGS / "cluenet/semantic_fpn_camvid.py")
     init_default_scope(cfg.default_scope)
     model = build(shrink(cfg))
     batch = small_batch(cfg)
     data = model.data_preprocessor(batch, training=True)
-    # Padding gets the label of the unlabelled pixels.
+    # Padding gets the label of the unlabeled pixels.
     assert (data["data_samples"][0].gt_sem_seg.data[0, :, -1] == 11).all()
     for sample in data["data_samples"]:
         sample.gt_sem_seg.data[:] = 11

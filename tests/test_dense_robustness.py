@@ -62,7 +62,7 @@ def test_a_detector_trains_on_awkward_annotations(name, tmp_path):
     crowd = samples[dense_data.CROWDED]["data_samples"].ignored_instances
     assert len(crowd) == 1
     assert crowd.masks.masks.sum() == 5 * 70
-    assert samples[dense_data.CROWDED]["inputs"].shape[0] == 3  # greyscale
+    assert samples[dense_data.CROWDED]["inputs"].shape[0] == 3  # grayscale
 
     losses = check_step(model, list(samples.values()))
     assert {"loss_rpn_cls", "loss_bbox", "loss_mask"} <= losses.keys()
@@ -84,7 +84,7 @@ def test_a_segmentor_trains_on_awkward_images(name, tmp_path):
         labels = sample["data_samples"].gt_sem_seg.data
         assert set(labels.unique().tolist()) <= {0, 1, 2, dense_data.IGNORED}
         sample["data_samples"].gt_sem_seg.data = torch.full_like(labels, 255)
-    check_step(model, samples)  # nothing is labelled
+    check_step(model, samples)  # nothing is labeled
 
 
 def write_images(folder: Path) -> list[Path]:

@@ -32,7 +32,7 @@ def test_mini_imagenet_goes_through_the_pipeline(loader, size):
     assert len(dataset.metainfo["classes"]) == 20
     labels = np.bincount(dataset.get_gt_labels())
     assert (labels == size // 20).all()
-    for i in range(0, size, size // 20):  # greyscale files among them
+    for i in range(0, size, size // 20):  # grayscale files among them
         sample = dataset[i]
         assert sample["inputs"].shape == (3, 224, 224)
         assert sample["data_samples"].gt_label.item() == dataset.get_gt_labels()[i]

@@ -14,11 +14,11 @@ from cluenet_mm.runner import BuildError, build_runner
         ({"model.type": "Nothing"}, "the model cannot be built: KeyError: .*Nothing"),
         (
             {"train_dataloader.dataset.bogus": 1},
-            "the data set of train_dataloader cannot be built: TypeError: .*bogus",
+            "the dataset of train_dataloader cannot be built: TypeError: .*bogus",
         ),
         (
             {"val_dataloader.dataset": {"type": "mmpretrain.CustomDataset"}},
-            "the data set of val_dataloader cannot be built: ",
+            "the dataset of val_dataloader cannot be built: ",
         ),
         (
             {"val_evaluator.bogus": 1},
@@ -53,7 +53,7 @@ def test_broken_annotations_are_named_with_the_tool_that_says_more(tmp_path):
     with pytest.raises(BuildError) as end:
         build_runner(cfg, "train")
     for words in (
-        f"the data set of train_dataloader data_root='{tmp_path}', "
+        f"the dataset of train_dataloader data_root='{tmp_path}', "
         "ann_file='broken.json' cannot be built: JSONDecodeError: ",
         "; tools/check_dataset.py cluenet/mask_rcnn_digits.py says more",
     ):

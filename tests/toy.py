@@ -1,4 +1,4 @@
-"""A model and a data set that train in milliseconds, and how to run tools on them.
+"""A model and a dataset that train in milliseconds, and how to run tools on them.
 
 Every random stream that a real run uses is in play: the transforms draw from
 Python's, NumPy's and PyTorch's generators, the model from PyTorch's.

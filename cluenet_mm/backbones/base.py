@@ -170,10 +170,10 @@ class ClusterBackbone(BaseModule):
         """Run the pyramid.
 
         Args:
-            image: ``(B, 3, H, W)``, floating point, normalised.
+            image: ``(B, 3, H, W)``, floating point, normalized.
 
         Returns:
-            Normalised maps ``(B, C_i, h_i, w_i)`` of the stages in ``out_indices``, in
+            Normalized maps ``(B, C_i, h_i, w_i)`` of the stages in ``out_indices``, in
             ascending order. They are contiguous: mmcv's operators on regions of
             interest read the memory of a ``channels_last`` map in the wrong order.
         """
@@ -194,7 +194,7 @@ class ClusterBackbone(BaseModule):
         return tuple(outputs)
 
     def init_weights(self) -> None:
-        """Initialise every layer as the release does, then as ``init_cfg`` says.
+        """Initialize every layer as the release does, then as ``init_cfg`` says.
 
         Raises:
             CheckpointError: If the weights of ``dict(type='Pretrained', ...)`` are not
@@ -208,7 +208,7 @@ class ClusterBackbone(BaseModule):
 
     @staticmethod
     def init_layer(module: nn.Module) -> None:
-        """Initialise one module of the backbone; left alone unless overridden.
+        """Initialize one module of the backbone; left alone unless overridden.
 
         Args:
             module: Any submodule, containers included.

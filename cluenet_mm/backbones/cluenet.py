@@ -8,9 +8,9 @@ Deliberate differences, none of which changes a result beyond rounding:
   ``scaled_dot_product_attention``; the release always casts to fp16 for FlashAttention.
 * An assignment is an index and one similarity per point, not a table, and the arg-max
   is not taken of a saturating sigmoid (see ``ScaledAssignment``).
-* Where points are many, centres are pooled before the 1x1 projections instead of after
-  them; the output projection is applied to the centres instead of to the points that
-  receive them. All of these are linear, and the centres are few.
+* Where points are many, centers are pooled before the 1x1 projections instead of after
+  them; the output projection is applied to the centers instead of to the points that
+  receive them. All of these are linear, and the centers are few.
 * Maps are channels-last, so 1x1 convolutions are Linear layers.
 * Odd maps are pooled to the ceiling of half their size (the release fails on them).
 """
@@ -44,7 +44,7 @@ from .base import ClusterBackbone, Grids, per_stage, resolve_arch
 from .block import ClusterBlock
 
 INITIAL_TEMPERATURE = 2.13
-# Points per centre from which the initial centres are pooled before projecting.
+# Points per center from which the initial centers are pooled before projecting.
 MANY_POINTS = 8
 
 MICRO_CIFAR = {
@@ -59,13 +59,13 @@ MICRO_CIFAR = {
 
 
 class ClusterAttention(nn.Module):
-    """Mixer of CLUENet: aggregate to centres (GSFA), gate, dispatch to points (HSFD).
+    """Mixer of CLUENet: aggregate to centers (GSFA), gate, dispatch to points (HSFD).
 
     Args:
         channels: Channels ``C`` of the map.
         num_heads: Number of heads ``G``.
         head_dims: Width ``D`` of a head.
-        cluster_grid: Rows and columns of centres; ``M`` is their product.
+        cluster_grid: Rows and columns of centers; ``M`` is their product.
         min_temperature: Lower bound of the temperature.
         assigns: Whether the block computes the assignment of its stage (the first
             does) or reuses it.
@@ -128,12 +128,12 @@ class ClusterAttention(nn.Module):
         return out.unflatten(1, x.shape[1:3]), shared
 
     def _pool(self, x: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of the initial centres, ``(B, G, M, D)`` each."""
+        """Keys and values of the initial centers, ``(B, G, M, D)`` each."""
         rows, columns = self.cluster_grid
         if x.shape[1:3] == self.cluster_grid:
             pooled = keys, values
         elif x.size(1) * x.size(2) > MANY_POINTS * rows * columns:
-            # Pooling and projecting are both linear: projecting the few centres again
+            # Pooling and projecting are both linear: projecting the few centers again
             # is cheaper than pooling two wide maps.
             centers = grid_centers(x, self.cluster_grid)
             centers = centers.unflatten(1, self.cluster_grid)
@@ -151,7 +151,7 @@ class CLUENet(ClusterBackbone):
     Args:
         arch: Variant: ``micro_cifar`` (for 32 px), ``micro``, ``tiny``, ``small``,
             ``base``, or a dict with the keys of a row of ``arch_settings``.
-        cluster_grids: Centres per stage and head, as rows and columns: an int for
+        cluster_grids: Centers per stage and head, as rows and columns: an int for
             squares in all stages, or one int or pair per stage. They are no weights and
             may change after training. The paper takes 4 for 32 px and 7 for 224 px.
         in_channels: Channels of the image.
@@ -256,7 +256,7 @@ class CLUENet(ClusterBackbone):
 
     @staticmethod
     def init_layer(module: nn.Module) -> None:
-        """Initialise one module as the release does.
+        """Initialize one module as the release does.
 
         Linear layers from a truncated normal of deviation 0.02; convolutions, 1x1
         ones included, from N(0, sqrt(2 / fan_out)) with

@@ -6,10 +6,10 @@ changes a result beyond rounding:
 
 * An assignment is an index and one similarity per point, not a table, and the arg-max
   is not taken of a saturating sigmoid (see ``ScaledAssignment``).
-* The output projection is applied to the centres instead of to the points that receive
-  them: both are linear, and the centres are few.
+* The output projection is applied to the centers instead of to the points that receive
+  them: both are linear, and the centers are few.
 * Maps are channels-last, so 1x1 convolutions are Linear layers.
-* Maps that do not divide into regions are padded, and the padding joins no centre (the
+* Maps that do not divide into regions are padded, and the padding joins no center (the
   release fails on them).
 
 The release has changed once: see ``divisor``.
@@ -39,7 +39,7 @@ class ContextCluster(RegionBackbone):
             for squares in all stages, or one int or pair per stage. They are no weights
             and may change after training, as may ``fold_grids``.
         fold_grids: Regions per stage, in the same forms.
-        divisor: What the sum over a centre's members is divided by: ``similarity``
+        divisor: What the sum over a center's members is divided by: ``similarity``
             (their similarities and one) or ``members`` (their number and one). The
             first generation of released weights needs ``members``; converted weights
             say which.

@@ -7,10 +7,10 @@ result beyond rounding:
 
 * An assignment is an index and one similarity per point, not a table, and the arg-max
   is not taken of a saturating sigmoid (see ``ScaledAssignment``).
-* The output projection is applied to the centres instead of to the points that receive
-  them: both are linear, and the centres are few.
+* The output projection is applied to the centers instead of to the points that receive
+  them: both are linear, and the centers are few.
 * Maps are channels-last, so 1x1 convolutions are Linear layers.
-* Maps that do not divide into regions are padded, and the padding joins no centre; odd
+* Maps that do not divide into regions are padded, and the padding joins no center; odd
   maps are pooled to the ceiling of half their size (the release fails on both).
 """
 

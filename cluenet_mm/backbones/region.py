@@ -172,7 +172,7 @@ class RegionBackbone(ClusterBackbone):
 
     @staticmethod
     def init_layer(module: nn.Module) -> None:
-        """Initialise one module as both releases do.
+        """Initialize one module as both releases do.
 
         Linear layers from a truncated normal of deviation 0.02 with zero biases;
         convolutions, 1x1 ones included, keep PyTorch's default.

@@ -189,7 +189,7 @@ def _wrong_part(
 
 
 def dataset_meta(checkpoint: Mapping) -> dict[str, Any]:
-    """What a checkpoint says of its data set.
+    """What a checkpoint says of its dataset.
 
     Args:
         checkpoint: A loaded checkpoint of MMEngine, or of an OpenMMLab before it.

@@ -1,6 +1,6 @@
-"""Data sets, registered in ``cluenet_mm.registry.DATASETS``.
+"""Datasets, registered in ``cluenet_mm.registry.DATASETS``.
 
-Classification needs neither mmdet nor mmseg: their data sets are there if they are.
+Classification needs neither mmdet nor mmseg: their datasets are there if they are.
 """
 
 from importlib.util import find_spec

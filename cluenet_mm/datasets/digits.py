@@ -1,4 +1,4 @@
-"""Handwritten digits that come with scikit-learn: a data set without a download."""
+"""Handwritten digits that come with scikit-learn: a dataset without a download."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -14,7 +14,7 @@ from .split import check_split
 
 IMAGE_SIZE = 32
 VAL_FRACTION = 0.2
-# The split is part of the data set's definition; results hold for this one.
+# The split is part of the dataset's definition; results hold for this one.
 SPLIT_SEED = 0
 
 

@@ -1,4 +1,4 @@
-"""The digit scenes as a data set of mmdet."""
+"""The digit scenes as a dataset of mmdet."""
 
 from typing import ClassVar
 
@@ -33,7 +33,7 @@ class DigitsInstances(ScenesDataset, CocoDataset):
 
     @staticmethod
     def files(split: str) -> dict:
-        """Where a split lies below ``data_root``, as options of the data set."""
+        """Where a split lies below ``data_root``, as options of the dataset."""
         return {
             "ann_file": f"annotations/instances_{split}.json",
             "data_prefix": {"img": f"images/{split}/"},

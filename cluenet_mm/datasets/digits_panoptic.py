@@ -1,4 +1,4 @@
-"""The digit scenes as a panoptic data set of mmdet."""
+"""The digit scenes as a panoptic dataset of mmdet."""
 
 from typing import ClassVar
 
@@ -39,7 +39,7 @@ class DigitsPanoptic(ScenesDataset, CocoPanopticDataset):
 
     @staticmethod
     def files(split: str) -> dict:
-        """Where a split lies below ``data_root``, as options of the data set."""
+        """Where a split lies below ``data_root``, as options of the dataset."""
         return {
             "ann_file": f"annotations/panoptic_{split}.json",
             "data_prefix": {"img": f"images/{split}/", "seg": f"panoptic/{split}/"},

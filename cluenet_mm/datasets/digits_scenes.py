@@ -6,7 +6,7 @@ ones everywhere. A folder of them holds, for the splits ``train`` and ``val``::
     images/{split}/0000.png               128 x 128 RGB
     semantic/{split}/0000.png             labels: 0 background, d + 1 digit d
     annotations/instances_{split}.json    COCO: boxes and masks, category d + 1
-    panoptic/{split}/0000.png             COCO: the colours are the ids of segments
+    panoptic/{split}/0000.png             COCO: the colors are the ids of segments
     annotations/panoptic_{split}.json     their categories: d + 1, and 11 the background
 
 A pixel belongs to one digit at most, so the semantic map is the union of the instances,
@@ -41,7 +41,7 @@ PALETTE = [
 ]
 BACKGROUND = (64, 64, 64)
 
-# The scenes are part of the data set's definition: who changes them, changes this.
+# The scenes are part of the dataset's definition: who changes them, changes this.
 VERSION = "cluenet_mm digits scenes, version 2\n"
 NUM_SCENES = {"train": 400, "val": 100}
 SEEDS = {"train": 1, "val": 2}
@@ -231,11 +231,11 @@ def _make_scene(digits: Digits, rng: np.random.Generator) -> Scene:
         mask = ink >= INK
         if (mask & taken).any():
             continue
-        colour = rng.uniform(190, 255, 3)
-        image += ink[..., None] * (colour - image)
+        color = rng.uniform(190, 255, 3)
+        image += ink[..., None] * (color - image)
         masks.append(mask)
         classes.append(digit["gt_label"])
-        # Neighbours keep a pixel between them.
+        # Neighbors keep a pixel between them.
         taken |= cv2.dilate(mask.astype(np.uint8), np.ones((3, 3))).astype(bool)
     return Scene(np.clip(np.rint(image), 0, 255).astype(np.uint8), masks, classes)
 
@@ -253,7 +253,7 @@ def _place(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _texture(rng: np.random.Generator) -> np.ndarray:
-    """Coloured noise of three wavelengths: ``(128, 128, 3)`` floats."""
+    """Colored noise of three wavelengths: ``(128, 128, 3)`` floats."""
     image = np.ones((IMAGE_SIZE, IMAGE_SIZE, 3)) * rng.uniform(10, 70, 3)
     for cells in (4, 12, 40):
         noise = rng.normal(scale=8, size=(cells, cells, 3))

@@ -1,4 +1,4 @@
-"""The digit scenes as a data set of mmseg."""
+"""The digit scenes as a dataset of mmseg."""
 
 from typing import ClassVar
 
@@ -36,7 +36,7 @@ class DigitsSemantic(ScenesDataset, BaseSegDataset):
 
     @staticmethod
     def files(split: str) -> dict:
-        """Where a split lies below ``data_root``, as options of the data set."""
+        """Where a split lies below ``data_root``, as options of the dataset."""
         return {
             "img_suffix": ".png",
             "data_prefix": {

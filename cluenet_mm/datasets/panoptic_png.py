@@ -1,4 +1,4 @@
-"""COCO's panoptic PNGs: the colour of a pixel is the number of its segment.
+"""COCO's panoptic PNGs: the color of a pixel is the number of its segment.
 
 A segment's id is ``R + 256 G + 256^2 B``; 0 belongs to no segment.
 """
@@ -15,13 +15,13 @@ __all__ = ["id_to_rgb", "read_panoptic", "rgb_to_id", "write_panoptic"]
 
 
 def rgb_to_id(rgb: np.ndarray) -> np.ndarray:
-    """Ids of segments, ``(H, W)`` int32, of colours ``(H, W, 3)`` uint8."""
+    """Ids of segments, ``(H, W)`` int32, of colors ``(H, W, 3)`` uint8."""
     red, green, blue = np.moveaxis(rgb.astype(np.int32), -1, 0)
     return red + 256 * green + 256**2 * blue
 
 
 def id_to_rgb(ids: np.ndarray) -> np.ndarray:
-    """Colours, ``(H, W, 3)`` uint8, of ids ``(H, W)`` below ``256**3``."""
+    """Colors, ``(H, W, 3)`` uint8, of ids ``(H, W)`` below ``256**3``."""
     return np.stack([ids >> shift & 255 for shift in (0, 8, 16)], -1).astype(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""What the data sets of digit scenes have in common."""
+"""What the datasets of digit scenes have in common."""
 
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -8,12 +8,12 @@ from .split import check_split
 
 
 class ScenesDataset:
-    """Mixin in front of a data set of mmdet or mmseg: its scenes are made on first use.
+    """Mixin in front of a dataset of mmdet or mmseg: its scenes are made on first use.
 
-    Its options and errors are those that the data sets name.
+    Its options and errors are those that the datasets name.
     """
 
-    # Where a split lies below ``data_root``, as options of the data set.
+    # Where a split lies below ``data_root``, as options of the dataset.
     files: ClassVar[Callable[[str], dict]]
 
     def __init__(

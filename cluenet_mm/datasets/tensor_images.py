@@ -1,4 +1,4 @@
-"""Labelled images in memory that are handed out a whole batch at a time."""
+"""Labeled images in memory that are handed out a whole batch at a time."""
 
 from collections.abc import Sequence
 from zipfile import BadZipFile

@@ -1,4 +1,4 @@
-"""What the centres learn from: one-to-one matching with objects, and the losses."""
+"""What the centers learn from: one-to-one matching with objects, and the losses."""
 
 from collections.abc import Sequence
 
@@ -47,17 +47,17 @@ BOX_TERMS, MASK_TERMS = ("box", "iou"), ("mask", "dice")
 
 
 class ClusterCriterion(nn.Module):
-    """Hungarian matching of centres with objects, and mmdet's losses.
+    """Hungarian matching of centers with objects, and mmdet's losses.
 
-    Sampled centres are matched with things, by Hungarian matching whose cost has the
-    terms and weights of the losses. A learned centre stands for one class of stuff, and
+    Sampled centers are matched with things, by Hungarian matching whose cost has the
+    terms and weights of the losses. A learned center stands for one class of stuff, and
     there is nothing to match: it is that class, or no object. Masks are compared at
     random points, as in Mask2Former.
 
     Args:
         num_classes: Classes ``K``; things stand in front of stuff.
-        num_sampled: Number of sampled centres; they stand in front.
-        num_learned: Number of learned centres, one for each of the last classes.
+        num_sampled: Number of sampled centers; they stand in front.
+        num_learned: Number of learned centers, one for each of the last classes.
         with_box: Whether boxes are predicted.
         with_mask: Whether masks are predicted.
         num_points: Points at which two masks are compared.
@@ -135,7 +135,7 @@ class ClusterCriterion(nn.Module):
     def match(
         self, prediction: Prediction, objects: Sequence[InstanceData]
     ) -> list[tuple[Tensor, Tensor]]:
-        """Centres and objects that belong together: two index tensors an image."""
+        """Centers and objects that belong together: two index tensors an image."""
         pairs = []
         for i, found in enumerate(objects):
             stuff = (found.labels >= self.num_things).nonzero().squeeze(1)
@@ -151,10 +151,10 @@ class ClusterCriterion(nn.Module):
     def _match_things(
         self, prediction: Prediction, i: int, things: InstanceData
     ) -> tuple[Tensor, Tensor]:
-        """Sampled centres of image ``i``, and the things that they are matched with.
+        """Sampled centers of image ``i``, and the things that they are matched with.
 
         A prediction that is not finite is matched as if it were: its loss is not
-        finite either, and what to do then is for the optimiser's guard to say.
+        finite either, and what to do then is for the optimizer's guard to say.
         """
         rows = slice(self.num_sampled)
         parts = (x if x is None else _finite(x[i, rows]) for x in prediction)
@@ -271,7 +271,7 @@ def _finite(x: Tensor) -> Tensor:
 
 
 def _matched(x: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Rows of the matched centres of all images, in order."""
+    """Rows of the matched centers of all images, in order."""
     rows = [row[centers] for row, (centers, _) in zip(x, pairs, strict=True)]
     return torch.cat(rows)
 
@@ -282,7 +282,7 @@ def _at(masks: Tensor, points: Tensor) -> Tensor:
 
 
 def fractions_of(boxes: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Corners in pixels to centre and size over the sides of the image: ``(n, 4)``."""
+    """Corners in pixels to center and size over the sides of the image: ``(n, 4)``."""
     height, width = shape[:2]
     return bbox_xyxy_to_cxcywh(boxes) / boxes.new_tensor([width, height] * 2)
 

@@ -1,22 +1,22 @@
-"""ClusterFormer's universal decoder: the centres are the queries.
+"""ClusterFormer's universal decoder: the centers are the queries.
 
 "ClusterFormer: Clustering As A Universal Visual Learner" (NeurIPS 2023, arXiv
-2309.13196). Centres are initialised, cluster the points of several maps by recurrent
+2309.13196). Centers are initialized, cluster the points of several maps by recurrent
 cross-attention, and end as classes, boxes and masks. What the paper leaves open, and
 what we chose:
 
 * *Features.* Those of an ordinary pyramid (FPN), clustered in turn, one map a layer,
   from coarse to fine. Where there are masks, the finest map is not clustered: it gives
   the per-pixel embeddings, behind a GroupNorm that sees the padding of the batch as
-  those of other mask heads do. Centres, classes and boxes do not depend on it.
+  those of other mask heads do. Centers, classes and boxes do not depend on it.
 * *Adaptive sampling* of things: the maps that are clustered are pooled to a grid over
   the image without its padding, averaged over the levels, and go through an FFN. A
-  centre knows its cell: box predictions start there, and so does its position.
+  center knows its cell: box predictions start there, and so does its position.
 * *Learned embeddings* of stuff and semantic classes, one a class, with learned
-  positions. A centre that is one class needs no matching.
-* *A layer* is clustering, attention among the centres, FFN, each with a residual and a
+  positions. A center that is one class needs no matching.
+* *A layer* is clustering, attention among the centers, FFN, each with a residual and a
   LayerNorm behind it, as usual in decoders of queries.
-* *Prediction* after the initialisation and after every layer, by the same heads; all
+* *Prediction* after the initialization and after every layer, by the same heads; all
   of them are trained.
 """
 
@@ -35,11 +35,11 @@ from .layer import ClusterDecoderLayer
 
 
 class Prediction(NamedTuple):
-    """What the heads say of ``L`` centres in ``B`` images.
+    """What the heads say of ``L`` centers in ``B`` images.
 
     Attributes:
         logits: ``(B, L, K + 1)``, the last for "no object".
-        boxes: ``(B, L, 4)``, centre, width and height over those of the image without
+        boxes: ``(B, L, 4)``, center, width and height over those of the image without
             padding, in [0, 1]; or ``None``.
         masks: ``(B, L, h, w)`` logits on the finest map, or ``None``.
     """
@@ -57,21 +57,21 @@ class PointNorm(nn.LayerNorm):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise a map."""
+        """Normalize a map."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class ClusterDecoder(BaseModule):
-    """Centres over multi-scale features, and heads for class, box and mask.
+    """Centers over multi-scale features, and heads for class, box and mask.
 
     Args:
         in_channels: Channels of all maps of the pyramid.
         num_classes: Classes ``K``, without "no object".
         num_maps: Maps that the pyramid gives; with masks, two at least.
-        embed_dims: Channels ``E`` of the centres, divisible by four.
-        sample_grid: Rows and columns of centres that are sampled from the features, or
+        embed_dims: Channels ``E`` of the centers, divisible by four.
+        sample_grid: Rows and columns of centers that are sampled from the features, or
             ``None``.
-        num_learned: Number of learned centres, behind the sampled ones.
+        num_learned: Number of learned centers, behind the sampled ones.
         num_layers: Number of layers, at least one for every map that is clustered.
         num_heads: Heads of a layer.
         num_iterations: Iterations of the clustering in a layer.
@@ -79,10 +79,10 @@ class ClusterDecoder(BaseModule):
         drop_rate: Dropout probability in the layers.
         with_box: Whether there is a box head.
         with_mask: Whether there is a mask head.
-        init_cfg: Initialisation config of MMEngine.
+        init_cfg: Initialization config of MMEngine.
 
     Raises:
-        ValueError: If there are no centres, nothing is predicted, or a size is wrong.
+        ValueError: If there are no centers, nothing is predicted, or a size is wrong.
     """
 
     def __init__(
@@ -105,9 +105,9 @@ class ClusterDecoder(BaseModule):
         super().__init__(init_cfg=init_cfg)
         self.num_sampled = sample_grid[0] * sample_grid[1] if sample_grid else 0
         if self.num_sampled + num_learned < 1:
-            raise ValueError("the decoder needs centres: sample_grid or num_learned")
+            raise ValueError("the decoder needs centers: sample_grid or num_learned")
         if with_box and not self.num_sampled:
-            raise ValueError("a box head needs sampled centres: set sample_grid")
+            raise ValueError("a box head needs sampled centers: set sample_grid")
         if embed_dims % 4:
             raise ValueError(f"embed_dims must be divisible by 4, not {embed_dims}")
         if num_maps < 1 + with_mask:
@@ -152,7 +152,7 @@ class ClusterDecoder(BaseModule):
             )
 
     def init_weights(self) -> None:
-        """Matrices by Xavier, learned centres from N(0, 1), boxes at their cells.
+        """Matrices by Xavier, learned centers from N(0, 1), boxes at their cells.
 
         What ``init_cfg`` says comes last.
         """
@@ -186,7 +186,7 @@ class ClusterDecoder(BaseModule):
                 (0, 1]; ``None`` where nothing is padded.
 
         Returns:
-            Predictions after the initialisation and after every layer. Sampled centres
+            Predictions after the initialization and after every layer. Sampled centers
             stand in front of learned ones.
 
         Raises:
@@ -204,7 +204,7 @@ class ClusterDecoder(BaseModule):
             pixels = pixels + self.encoding(padding[0]).to(pixels.dtype)
             maps, padding = maps[1:], padding[1:]
         levels = [conv(x) for conv, x in zip(self.inputs, maps, strict=True)]
-        centers, position, cells = self._initialise(levels, padding)
+        centers, position, cells = self._initialize(levels, padding)
         found = [self._predict(centers, cells, pixels)]
 
         tokens = []
@@ -219,10 +219,10 @@ class ClusterDecoder(BaseModule):
             found.append(self._predict(centers, cells, pixels))
         return found
 
-    def _initialise(
+    def _initialize(
         self, levels: list[Tensor], padding: list[Tensor]
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Centres, their positions ``(B, L, E)``, and cells ``(1, S, 4)``."""
+        """Centers, their positions ``(B, L, E)``, and cells ``(1, S, 4)``."""
         batch, dims = levels[0].shape[:2]
         centers, position, cells = [], [], None
         if self.num_sampled:
@@ -296,7 +296,7 @@ def padding_of(x: Tensor, sizes: Sequence[tuple[float, float]] | None) -> Tensor
 
 
 def sample(x: Tensor, padding: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Pool every image without its padding to a grid of centres.
+    """Pool every image without its padding to a grid of centers.
 
     Args:
         x: ``(B, E, h, w)``.
@@ -316,7 +316,7 @@ def sample(x: Tensor, padding: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def grid_cells(rows: int, columns: int, device: torch.device) -> Tensor:
-    """Cells of a grid over the image: ``(1, rows * columns, 4)``, centre and size."""
+    """Cells of a grid over the image: ``(1, rows * columns, 4)``, center and size."""
     y = (torch.arange(rows, device=device) + 0.5) / rows
     x = (torch.arange(columns, device=device) + 0.5) / columns
     y, x = torch.meshgrid(y, x, indexing="ij")

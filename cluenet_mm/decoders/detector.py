@@ -27,19 +27,19 @@ class ClusterHead(BaseModule):
 
     Args:
         task: ``"boxes"``, ``"instances"`` (with masks) or ``"panoptic"`` (masks of
-            things and stuff; the boxes help to match centres with objects, and are not
+            things and stuff; the boxes help to match centers with objects, and are not
             among the results).
         in_channels: Channels of the pyramid.
         num_things: Classes of things, which stand in front.
         num_stuff: Classes of stuff; only for ``"panoptic"``.
-        sample_grid: Rows and columns of centres that are sampled for things.
+        sample_grid: Rows and columns of centers that are sampled for things.
         decoder: Further options of :class:`ClusterDecoder`.
         criterion: Further options of :class:`ClusterCriterion`.
         train_cfg: Unused; mmdet's detectors pass it.
         test_cfg: ``max_per_img`` (100); for ``"panoptic"`` also ``object_mask_thr``
             (0.8), ``iou_thr`` (0.8) and ``filter_low_score``, see mmdet's
             ``MaskFormerFusionHead``.
-        init_cfg: Initialisation config of MMEngine.
+        init_cfg: Initialization config of MMEngine.
 
     Raises:
         ValueError: If the task or an option of ``test_cfg`` is unknown, or the task
@@ -159,7 +159,7 @@ class ClusterHead(BaseModule):
         meta: dict,
         rescale: bool,
     ) -> InstanceData:
-        """The best pairs of centre and class."""
+        """The best pairs of center and class."""
         scores = logits.softmax(dim=-1)[:, : self.num_things].flatten()
         scores, order = scores.topk(min(self.test_cfg["max_per_img"], len(scores)))
         centers = order // self.num_things

@@ -7,9 +7,9 @@ from ..ops import split_heads
 
 
 class ClusterDecoderLayer(nn.Module):
-    """Cluster the points of a level, let the centres see each other, transform them.
+    """Cluster the points of a level, let the centers see each other, transform them.
 
-    Each of the three parts is added to the centres and normalised.
+    Each of the three parts is added to the centers and normalized.
 
     Args:
         embed_dims: Channels ``E``.
@@ -55,11 +55,11 @@ class ClusterDecoderLayer(nn.Module):
         point_position: Tensor,
         point_mask: Tensor | None,
     ) -> Tensor:
-        """Update the centres.
+        """Update the centers.
 
         Args:
             centers: ``(B, L, E)``.
-            position: ``(B, L, E)`` of the centres.
+            position: ``(B, L, E)`` of the centers.
             points: ``(B, N, E)`` of one level.
             point_position: ``(B, N, E)``.
             point_mask: ``(B, 1, N)``, zero for padding, or ``None``.

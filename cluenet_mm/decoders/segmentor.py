@@ -18,8 +18,8 @@ from .decoder import ClusterDecoder, Prediction, fractions_of_canvas
 class ClusterSegHead(BaseModule):
     """The universal decoder as a decode head of mmseg.
 
-    A learned centre for each class: it says whether the class is there, and where. The
-    score of a class at a pixel is the sum over the centres of class probability times
+    A learned center for each class: it says whether the class is there, and where. The
+    score of a class at a pixel is the sum over the centers of class probability times
     mask probability.
 
     Args:
@@ -29,7 +29,7 @@ class ClusterSegHead(BaseModule):
         criterion: Further options of :class:`ClusterCriterion`.
         ignore_index: Label of pixels that take no part.
         align_corners: How mmseg resizes the scores.
-        init_cfg: Initialisation config of MMEngine.
+        init_cfg: Initialization config of MMEngine.
     """
 
     def __init__(

@@ -59,7 +59,7 @@ def export_onnx(
 ) -> Exported:
     """Export the model of a config.
 
-    The input ``image`` is a batch ``(N, 3, H, W)`` of float images, normalised: as in
+    The input ``image`` is a batch ``(N, 3, H, W)`` of float images, normalized: as in
     MMDeploy, the graph begins behind the data preprocessor. Its mean, deviation and
     channel order are in the metadata of the file, with all else that a user needs. The
     outputs are those of the task in :mod:`.graphs`.
@@ -275,7 +275,7 @@ def _preprocessing(cfg: Config, model: nn.Module) -> dict[str, str]:
         getattr(preprocessor, name, False)
         for name in ("to_rgb", "_channel_conversion", "channel_conversion")
     )
-    # OpenMMLab reads files as BGR; data sets in memory are RGB here.
+    # OpenMMLab reads files as BGR; datasets in memory are RGB here.
     bgr = "LoadImageFromFile" in steps and not turned
     return {**found, "channel_order": "bgr" if bgr else "rgb"}
 

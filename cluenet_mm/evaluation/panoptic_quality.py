@@ -69,7 +69,7 @@ class PanopticQuality(BaseMetric):
         self.format_only = format_only
         self.outfile_prefix = outfile_prefix
         self.backend_args = backend_args
-        # Read when they are needed: the data set may make them.
+        # Read when they are needed: the dataset may make them.
         self._images = self._truths = self._categories = None
 
     def process(self, data_batch: object, data_samples: Sequence[dict]) -> None:
@@ -129,7 +129,7 @@ class PanopticQuality(BaseMetric):
         content = load(self.ann_file, backend_args=self.backend_args)
         classes = tuple(self.dataset_meta["classes"])
         self._categories = [c for c in content["categories"] if c["name"] in classes]
-        # mmdet's data set gives out labels in the order of the file.
+        # mmdet's dataset gives out labels in the order of the file.
         names = tuple(category["name"] for category in self._categories)
         if names != classes:
             raise ValueError(
@@ -156,7 +156,7 @@ class PanopticQuality(BaseMetric):
         largest = prediction.labels.max(initial=0)
         if largest > nothing:
             raise ValueError(
-                f"class {largest} is predicted in image {image}, and the data set has "
+                f"class {largest} is predicted in image {image}, and the dataset has "
                 f"{nothing} classes"
             )
         return prediction

@@ -29,7 +29,7 @@ class DrawPredictionsHook(Hook):
 
     Args:
         out_dir: Folder for the pictures, which have the names that the images have
-            below the data set's folder, with ``.png`` for their suffix.
+            below the dataset's folder, with ``.png`` for their suffix.
         score_thr: Instances with a lower score are left out.
     """
 
@@ -41,7 +41,7 @@ class DrawPredictionsHook(Hook):
         self._count = 0
 
     def before_test(self, runner: Runner) -> None:
-        """Build the visualizer for the classes of the data set."""
+        """Build the visualizer for the classes of the dataset."""
         dataset = runner.test_dataloader.dataset
         self._visualizer = build_visualizer(runner.cfg, dataset.metainfo)
         self._folders = [
@@ -64,7 +64,7 @@ class DrawPredictionsHook(Hook):
             if path is not None:
                 image = read_image(path)
                 name = self._name_below_data(path)
-            else:  # a data set in memory
+            else:  # a dataset in memory
                 image = _input_image(runner.model, data_batch["inputs"], position)
                 name = f"{sample.get('sample_idx', self._count):06d}"
             self._count += 1

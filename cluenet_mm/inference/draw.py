@@ -66,7 +66,7 @@ def draw_sample(
         image: ``(H, W, 3)`` uint8, RGB, of the size that the sample is about.
         sample: Data sample of one of OpenMMLab's three libraries.
         path: A ``.png`` or ``.jpg``; its folder is made.
-        labels: Whether to draw what the data set says.
+        labels: Whether to draw what the dataset says.
         predictions: Whether to draw what the model says; beside the labels if both.
         score_thr: Instances with a lower score are left out.
 

@@ -36,7 +36,7 @@ class Predictor:
         cfg: Config; its ``default_scope`` is the task. Images go through the pipeline
             of its ``test_dataloader``.
         checkpoint: Weights of exactly that model. The names of the classes are those
-            in the checkpoint, else those of the config's data set.
+            in the checkpoint, else those of the config's dataset.
         device: Where the model runs; by default on a GPU if there is one.
 
     Raises:
@@ -192,7 +192,7 @@ class Predictor:
             if type_name(step) == "LoadImageFromFile":
                 load = TRANSFORMS.build(step)
                 return lambda path: load({"img_path": path})["img"]
-        # A data set in memory: its images are in the order that the model expects.
+        # A dataset in memory: its images are in the order that the model expects.
         bgr = getattr(model.data_preprocessor, "to_rgb", False)
         order = "bgr" if bgr else "rgb"
         return lambda path: mmcv.imread(path, channel_order=order)

@@ -15,7 +15,7 @@ from ..inference.images import read_image, resize_shorter_side
 from .pixels import evenly_spaced
 
 DATASETS = ("digits", "coco", "camvid")
-_CAMVID_UNLABELLED = 11
+_CAMVID_UNLABELED = 11
 _UNKNOWN = -1
 
 
@@ -48,14 +48,14 @@ class AnnotatedImage(NamedTuple):
 def annotated_images(
     dataset: str, root: str | Path, split: str = "val", limit: int | None = None
 ) -> Iterator[AnnotatedImage]:
-    """Images of a data set, spread evenly over it.
+    """Images of a dataset, spread evenly over it.
 
     Args:
         dataset: ``digits``, the scenes of ``DigitsInstances``, made in ``root`` on
             first use; ``coco``, with ``root/{split}2017`` and
             ``root/annotations/instances_{split}2017.json``; or ``camvid``, with
             ``root/images/{split}`` and ``root/annotations/{split}``.
-        root: Folder of the data set.
+        root: Folder of the dataset.
         split: ``train`` or ``val``.
         limit: At most so many images.
 
@@ -64,8 +64,8 @@ def annotated_images(
         larger, crowds unknown; of CamVid the classes, and no background.
 
     Raises:
-        FileNotFoundError: The data set is not there.
-        ValueError: The data set is unknown, or a file of it is damaged.
+        FileNotFoundError: The dataset is not there.
+        ValueError: The dataset is unknown, or a file of it is damaged.
     """
     root = Path(root).expanduser()
     if dataset == "digits":
@@ -110,7 +110,7 @@ def _camvid(root: Path, split: str, limit: int | None) -> Iterator[AnnotatedImag
         if labels is None or labels.ndim != 2:
             raise ValueError(f"{files[position]} is no label map")
         truth = labels.astype(np.int64)
-        truth[truth >= _CAMVID_UNLABELLED] = _UNKNOWN
+        truth[truth >= _CAMVID_UNLABELED] = _UNKNOWN
         name = files[position].stem
         found = sorted((root / "images" / split).glob(f"{name}.*"))
         if not found:

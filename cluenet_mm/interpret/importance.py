@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .trace import Trace
 
 Predictor = Callable[[Tensor], Tensor]
-"""Probabilities ``(n, classes)`` of normalised images ``(n, 3, H, W)``."""
+"""Probabilities ``(n, classes)`` of normalized images ``(n, 3, H, W)``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ def receptive_fields(
 
     A pixel goes to a point of the embedding, from pooling to pooling to a point of the
     stage's map, and with it to a cluster; see :meth:`.Trace.clusters`. (What a point
-    *knows* is wider, since convolutions and centres carry messages between points.)
+    *knows* is wider, since convolutions and centers carry messages between points.)
 
     Args:
         maps: Trace of a batch.
@@ -49,7 +49,7 @@ def receptive_fields(
 
 
 def class_probabilities(model: nn.Module) -> Predictor:
-    """Probabilities of the classes as a function of normalised images.
+    """Probabilities of the classes as a function of normalized images.
 
     Args:
         model: A classifier: softmax of its logits. Or a segmentor, or whatever else
@@ -127,11 +127,11 @@ def importance(
 
     Args:
         predict: From :func:`class_probabilities`, or any function like it.
-        image: ``(3, H, W)``, normalised.
+        image: ``(3, H, W)``, normalized.
         masks: ``(K, H, W)`` bool, such as :class:`ReceptiveFields` holds.
         label: The class.
-        blank: Value of blanked pixels, or ``(3,)`` one a channel, normalised. Zero is
-            the mean colour of the training data.
+        blank: Value of blanked pixels, or ``(3,)`` one a channel, normalized. Zero is
+            the mean color of the training data.
         batch_size: Images a forward pass; ``2 K + 1`` are predicted.
 
     Returns:
@@ -177,7 +177,7 @@ def insertion_curve(
 
     Args:
         predict: As for :func:`importance`, like the others.
-        image: ``(3, H, W)``, normalised.
+        image: ``(3, H, W)``, normalized.
         masks: ``(K, H, W)`` bool, without overlap.
         order: ``(K,)``, regions, the most important first.
         label: The class.
@@ -272,7 +272,7 @@ def faithfulness(
 
     Args:
         predict: As for :func:`importance`, like the others.
-        image: ``(3, H, W)``, normalised.
+        image: ``(3, H, W)``, normalized.
         masks: ``(K, H, W)`` bool, without overlap.
         label: The class.
         blank: Value of blanked pixels.

@@ -102,7 +102,7 @@ def measure_faithfulness(
 
     Args:
         model: A classifier with a clustering backbone.
-        samples: What a data set's pipeline packs, of one image each.
+        samples: What a dataset's pipeline packs, of one image each.
         random_orders: Random rankings an image.
 
     Returns:

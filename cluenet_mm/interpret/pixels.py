@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def to_input(model: nn.Module, image: np.ndarray) -> Tensor:
-    """Normalise a photograph as the model's data preprocessor does, at its own size.
+    """Normalize a photograph as the model's data preprocessor does, at its own size.
 
     Args:
         model: Classifier, detector or segmentor.
@@ -53,7 +53,7 @@ def from_sample(model: nn.Module, sample: Mapping) -> tuple[Tensor, np.ndarray]:
 
     Args:
         model: Classifier, detector or segmentor.
-        sample: What a data set's pipeline packs: ``inputs`` and ``data_samples``.
+        sample: What a dataset's pipeline packs: ``inputs`` and ``data_samples``.
 
     Returns:
         ``(1, 3, H, W)``, normalized, and its upper left part that is no padding,

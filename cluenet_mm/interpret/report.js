@@ -14,7 +14,7 @@
   const MAX_TILE = 136;
   const MIN_TILE = 44;
   const KEPT_MEASURES = 200;
-  const COLOURINGS = { feature: "by feature", distinct: "distinct", mean: "mean of the photo" };
+  const COLORINGS = { feature: "by feature", distinct: "distinct", mean: "mean of the photo" };
 
   const state = {
     image: 0,
@@ -25,7 +25,7 @@
     held: false,
     focus: null, // a cluster chosen in the list, {step, head, cluster}
     focusHeld: false,
-    colouring: "feature",
+    coloring: "feature",
     opacity: 0.55,
   };
   const scenes = [];
@@ -66,9 +66,9 @@
 
   async function openLayer(layer) {
     const [index, similarity, feature] = await Promise.all(
-      [layer.index, layer.similarity, layer.colours].map(unpack),
+      [layer.index, layer.similarity, layer.colors].map(unpack),
     );
-    return { ...layer, index, similarity, points: index.length / layer.heads, colours: { feature } };
+    return { ...layer, index, similarity, points: index.length / layer.heads, colors: { feature } };
   }
 
   const layerName = (layer) =>
@@ -98,26 +98,26 @@
     return layer.areas;
   }
 
-  /** Colours of all clusters of a layer, three bytes each. */
-  function coloursOf(layer) {
-    layer.colours[state.colouring] ??= { distinct: distinctColours, mean: meanColours }[state.colouring](layer);
-    return layer.colours[state.colouring];
+  /** Colors of all clusters of a layer, three bytes each. */
+  function colorsOf(layer) {
+    layer.colors[state.coloring] ??= { distinct: distinctColors, mean: meanColors }[state.coloring](layer);
+    return layer.colors[state.coloring];
   }
 
-  /** The largest cluster gets the first colour of the palette, and so on. */
-  function distinctColours(layer) {
-    const colours = new Uint8Array(layer.heads * layer.clusters * 3);
+  /** The largest cluster gets the first color of the palette, and so on. */
+  function distinctColors(layer) {
+    const colors = new Uint8Array(layer.heads * layer.clusters * 3);
     for (let head = 0; head < layer.heads; head++) {
       byArea(layer, head).forEach(({ cluster }, rank) => {
-        const colour = report.palette[rank % report.palette.length];
+        const color = report.palette[rank % report.palette.length];
         const turn = 0.72 ** Math.floor(rank / report.palette.length);
-        colours.set(colour.map((v) => v * turn), (head * layer.clusters + cluster) * 3);
+        colors.set(color.map((v) => v * turn), (head * layer.clusters + cluster) * 3);
       });
     }
-    return colours;
+    return colors;
   }
 
-  function meanColours(layer) {
+  function meanColors(layer) {
     const canvas = document.createElement("canvas");
     const [width, height] = [scene.columns.length, scene.rows.length];
     Object.assign(canvas, { width, height });
@@ -151,7 +151,7 @@
   // ---- drawing --------------------------------------------------------------------
 
   const luminance = (r, g, b) => 0.299 * r + 0.587 * g + 0.114 * b;
-  const colour = (r, g, b) => OPAQUE | (b << 16) | (g << 8) | r;
+  const color = (r, g, b) => OPAQUE | (b << 16) | (g << 8) | r;
 
   /** A canvas that shows the clusters of one layer and head, or one of them lit. */
   class View {
@@ -186,10 +186,10 @@
         const rgb = [v & 255, (v >> 8) & 255, (v >> 16) & 255];
         const grey = luminance(...rgb);
         const glow = GLOW_STRENGTH * (1 - grey / 255) ** 8;
-        this.dim[i] = colour(DIM * grey, DIM * grey, DIM * grey);
+        this.dim[i] = color(DIM * grey, DIM * grey, DIM * grey);
         const lit = rgb.map((value, c) => value + glow * (GLOW[c] - value));
-        this.glow[i] = colour(...lit);
-        this.edge[i] = colour(...lit.map((value) => value + line * (255 - value)));
+        this.glow[i] = color(...lit);
+        this.edge[i] = color(...lit.map((value) => value + line * (255 - value)));
       });
       this.base = new Uint32Array(width * height);
       this.ids = new Uint32Array(width * height);
@@ -201,7 +201,7 @@
 
     /** Choose layer and head; cheap where nothing changed. */
     show(step, head) {
-      const key = [step, head, state.colouring, state.opacity].join();
+      const key = [step, head, state.coloring, state.opacity].join();
       if (key === this.key) return;
       Object.assign(this, { key, step, head, lit: NaN });
       const layer = scene.layers[step];
@@ -214,10 +214,10 @@
           ids[i] = layer.index[first + (cells ? cells[point] : point)];
         }
       }
-      this.paint(coloursOf(layer).subarray(head * layer.clusters * 3));
+      this.paint(colorsOf(layer).subarray(head * layer.clusters * 3));
     }
 
-    paint(colours) {
+    paint(colors) {
       const { ids, base, photo, width, height } = this;
       const [over, under] = [state.opacity, 1 - state.opacity];
       const line = width / scene.width < EDGE_SCALE * this.ratio ? FAINT : 0.85;
@@ -228,17 +228,17 @@
           const border = (x > 0 && ids[i - 1] !== id) || (y > 0 && ids[i - width] !== id);
           const c = id * 3;
           const [red, green, blue] = [v & 255, (v >> 8) & 255, (v >> 16) & 255];
-          // The stronger the clusters' colours, the greyer the photo: hues do not mix.
+          // The stronger the clusters' colors, the greyer the photo: hues do not mix.
           const grey = over * luminance(red, green, blue);
-          let r = under * (under * red + grey) + over * colours[c];
-          let g = under * (under * green + grey) + over * colours[c + 1];
-          let b = under * (under * blue + grey) + over * colours[c + 2];
+          let r = under * (under * red + grey) + over * colors[c];
+          let g = under * (under * green + grey) + over * colors[c + 1];
+          let b = under * (under * blue + grey) + over * colors[c + 2];
           if (border) {
             r += edge * (255 - r);
             g += edge * (255 - g);
             b += edge * (255 - b);
           }
-          base[i] = colour(r, g, b);
+          base[i] = color(r, g, b);
         }
       }
     }
@@ -354,7 +354,7 @@
     parts.push(`${percent(areas(layer)[head * layer.clusters + lit])} of the pixels`);
     if (!state.focus) {
       const similarity = layer.similarity[head * layer.points + pointOf(layer, state.point)] / 255;
-      parts.push(`, similarity to its centre ${similarity.toFixed(2)}`);
+      parts.push(`, similarity to its center ${similarity.toFixed(2)}`);
     }
     const found = scene.ranked.get(`${step},${head},${lit}`);
     if (found) {
@@ -447,7 +447,7 @@
   function buildPredictions() {
     const { predictions, truth } = scene.record;
     $("truth").hidden = truth === null;
-    $("truth").textContent = `Labelled ${truth}`;
+    $("truth").textContent = `Labeled ${truth}`;
     $("predictions-title").textContent = report.titles.predictions;
     $("scores").replaceChildren(
       ...predictions.map(({ name, score, box }) => {
@@ -495,12 +495,12 @@
     } else {
       note.textContent = `By size. ${report.titles.unranked}`;
     }
-    const colours = coloursOf(layer);
+    const colors = colorsOf(layer);
     $("list").replaceChildren(
       ...rows.map(({ cluster, area, found }, i) => {
         const swatch = element("span", { className: "swatch" });
         const at = (state.head * layer.clusters + cluster) * 3;
-        swatch.style.background = `rgb(${colours.subarray(at, at + 3).join()})`;
+        swatch.style.background = `rgb(${colors.subarray(at, at + 3).join()})`;
         const name = element("span", { text: `cluster ${cluster} ` }, element("small", { text: percent(area) }));
         const button = element("button", { type: "button", data: { cluster } });
         button.append(element("span", { className: "rank", text: i + 1 }), swatch, name);
@@ -611,8 +611,8 @@
       state.opacity = event.target.value / 100;
       later();
     });
-    for (const [value, text] of Object.entries(COLOURINGS)) $("colours").append(element("option", { value, text }));
-    $("colours").addEventListener("change", (event) => recolour(event.target.value));
+    for (const [value, text] of Object.entries(COLORINGS)) $("colors").append(element("option", { value, text }));
+    $("colors").addEventListener("change", (event) => recolor(event.target.value));
     $("theme").addEventListener("click", () => theme(document.documentElement.dataset.theme !== "dark"));
     $("help-button").addEventListener("click", () => help($("help").hidden));
     document.addEventListener("keydown", key);
@@ -623,9 +623,9 @@
     });
   }
 
-  function recolour(name) {
-    state.colouring = name;
-    $("colours").value = name;
+  function recolor(name) {
+    state.coloring = name;
+    $("colors").value = name;
     buildList();
     later();
   }
@@ -649,7 +649,7 @@
     if (event.ctrlKey || event.altKey || event.metaKey) return;
     if (target.matches("select, #opacity") && event.key !== "Escape") return;
     const arrow = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-    const colourings = Object.keys(COLOURINGS);
+    const colorings = Object.keys(COLORINGS);
     if (arrow && event.shiftKey) move(...arrow);
     else if (arrow && arrow[0]) walk(arrow[0]);
     else if (arrow) choose(state.step, state.head + arrow[1]);
@@ -657,7 +657,7 @@
     else if (event.key === "[") select(state.image - 1);
     else if (event.key === "]") select(state.image + 1);
     else if (event.key.toLowerCase() === "c") {
-      recolour(colourings[(colourings.indexOf(state.colouring) + 1) % colourings.length]);
+      recolor(colorings[(colorings.indexOf(state.coloring) + 1) % colorings.length]);
     } else if (event.key === "?") help($("help").hidden);
     else if (event.key === "Escape") {
       help(false);
@@ -731,7 +731,7 @@
     $("model").textContent = report.model;
     buildFilm();
     connect();
-    $("colours").value = state.colouring;
+    $("colors").value = state.coloring;
     await select(0);
     document.querySelector("main").setAttribute("aria-busy", "false");
     performance.mark("cluenet-ready");

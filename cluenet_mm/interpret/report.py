@@ -95,7 +95,7 @@ class ReportImage:
         maps: Trace of that input.
         sample: Which image of the trace it is.
         findings: What was predicted, the best first.
-        truth: What the data set says, if anything.
+        truth: What the dataset says, if anything.
         ranking: Importance of the clusters, where it was computed.
         findings_title: Heading of the findings; the first image's is shown.
     """
@@ -124,7 +124,7 @@ def rank_clusters(
 
     Args:
         predict: From :func:`.class_probabilities`.
-        image: ``(3, H, W)``, the normalised input.
+        image: ``(3, H, W)``, the normalized input.
         maps: Its trace.
         label: The class.
         name: Of the class.
@@ -233,7 +233,7 @@ def _layer(clustering: Clustering, stage: int, block: int, sample: int) -> dict:
         "clusters": centers.shape[1],
         "index": _pack(index),
         "similarity": _pack(np.rint(255 * similarity).astype(np.uint8)),
-        "colours": _pack(np.stack(colors)),
+        "colors": _pack(np.stack(colors)),
     }
 
 

@@ -10,7 +10,7 @@ Four grids occur, and methods that return maps take the name of one as ``grid``:
 * ``"points"``: the points that the embedding made, each followed through the poolings
   to the point of the stage's map that it became part of;
 * ``"pixels"``: the pixels of the input, each with the point whose window of the
-  embedding holds it and has the nearest centre. A pixel that no window holds, such as
+  embedding holds it and has the nearest center. A pixel that no window holds, such as
   the last rows of an image whose height is no multiple of a 4 x 4 patch, influences
   nothing and is marked (-1, or NaN for numbers);
 * ``"image"``: as ``"pixels"``, but such a pixel goes with the nearest point, which
@@ -40,7 +40,7 @@ class Clustering:
         index: ``(B, G, h, w)`` int64, the cluster of each point, in ``[0, K)``. Where
             the map is split into regions of ``M`` clusters, cluster ``m`` of region
             ``r`` (row by row) is ``r * M + m``.
-        similarity: ``(B, G, h, w)``, that of each point and its cluster's centre, as
+        similarity: ``(B, G, h, w)``, that of each point and its cluster's center, as
             the network weighs it: ``sigmoid(beta + alpha * cos)``; for ClusterFormer,
             which shares points out, the largest share, that of its cluster.
         centers: ``(B, G, K, D)``, the features that points were compared with. A
@@ -60,7 +60,7 @@ class Window:
 
     Attributes:
         kernel: Side of a window in pixels.
-        stride: Pixels between the windows of neighbours.
+        stride: Pixels between the windows of neighbors.
         padding: Pixels by which the first window reaches over the border.
     """
 
@@ -76,12 +76,12 @@ class Window:
             count: Points of the side.
 
         Returns:
-            Point of the nearest centre for every pixel, int64 (of two equally near,
+            Point of the nearest center for every pixel, int64 (of two equally near,
             the first), and whether its window holds the pixel.
         """
         pixel = torch.arange(pixels)
-        # The window of point i has its centre at i * stride - padding + (kernel - 1)/2;
-        # twice the pixel's offset from the first centre keeps to whole numbers.
+        # The window of point i has its center at i * stride - padding + (kernel - 1)/2;
+        # twice the pixel's offset from the first center keeps to whole numbers.
         offset = 2 * (pixel + self.padding) - (self.kernel - 1)
         nearest = (offset + self.stride - 1).div(2 * self.stride, rounding_mode="floor")
         nearest = nearest.clamp(0, count - 1)
@@ -311,7 +311,7 @@ def trace(model: nn.Module, images: Tensor) -> Trace:
 
     Args:
         model: A model with a clustering backbone, or the backbone.
-        images: ``(B, 3, H, W)``, as the backbone gets them (normalised).
+        images: ``(B, 3, H, W)``, as the backbone gets them (normalized).
 
     Returns:
         The :class:`Trace`, on the images' device.
@@ -355,7 +355,7 @@ class _Recorder:
         self._sizes.append(tuple(output.shape[1:3]))
 
     def see_assignment(self, module: nn.Module, inputs: tuple, output: Any) -> None:
-        """Keep centres, index and similarity."""
+        """Keep centers, index and similarity."""
         if self._shape is None:
             return  # a block that recomputes its activations in the backward pass
         tensors = (inputs[1], output.index, output.similarity)

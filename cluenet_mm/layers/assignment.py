@@ -7,10 +7,10 @@ from ..ops import Assignment, assign, nearest
 
 
 class HardAssignment(nn.Module):
-    """Nearest centre of every point by cosine similarity.
+    """Nearest center of every point by cosine similarity.
 
     It has no parameters. It is a module so that a forward hook can watch every
-    assignment of a network: the hook sees points, centres and the
+    assignment of a network: the hook sees points, centers and the
     :class:`~cluenet_mm.ops.Assignment`, and costs nothing when there is none.
 
     Args:
@@ -23,7 +23,7 @@ class HardAssignment(nn.Module):
         self.with_similarity = with_similarity
 
     def forward(self, points: Tensor, centers: Tensor) -> Assignment:
-        """Assign points ``(B, G, N, D)`` to centres ``(B, G, M, D)``.
+        """Assign points ``(B, G, N, D)`` to centers ``(B, G, M, D)``.
 
         Where the similarity is wanted, the points must have unit length.
         """
@@ -40,7 +40,7 @@ class ScaledAssignment(HardAssignment):
     """Assignment by the learned similarity ``s = sigmoid(beta + alpha * cos)``.
 
     The arg-max is taken of ``alpha * cos``: the sigmoid is monotone, but saturates. So
-    with a negative ``alpha`` the *least* similar centre wins, as in the releases.
+    with a negative ``alpha`` the *least* similar center wins, as in the releases.
     """
 
     def __init__(self) -> None:
@@ -49,12 +49,12 @@ class ScaledAssignment(HardAssignment):
         self.sim_beta = nn.Parameter(torch.zeros(1))
 
     def forward(self, points: Tensor, centers: Tensor) -> Assignment:
-        """Assign points ``(B, G, N, D)`` of unit length to centres ``(B, G, M, D)``.
+        """Assign points ``(B, G, N, D)`` of unit length to centers ``(B, G, M, D)``.
 
         Returns:
             Index and ``s``, both ``(B, G, N)``.
         """
-        # Mirrored centres turn the smallest cosine into the largest one.
+        # Mirrored centers turn the smallest cosine into the largest one.
         sign = torch.where(self.sim_alpha < 0, -1.0, 1.0)
         index, cosine = super().forward(points, centers * sign)
         scale = self.sim_alpha * sign

@@ -24,7 +24,7 @@ class ChannelLinear(nn.Linear):
 class PointwiseConv(ChannelLinear):
     """1x1 convolution of a channels-last map.
 
-    A class of its own because the releases store and initialise it as a convolution.
+    A class of its own because the releases store and initialize it as a convolution.
     """
 
 

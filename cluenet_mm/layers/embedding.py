@@ -30,7 +30,7 @@ class PointEmbedding(nn.Module):
         """Embed an image.
 
         Args:
-            image: ``(B, in_channels, H, W)``, floating point, normalised.
+            image: ``(B, in_channels, H, W)``, floating point, normalized.
 
         Returns:
             ``(B, h, w, C)``; rows and columns that do not fill a patch are dropped,
@@ -52,7 +52,7 @@ class PointEmbedding(nn.Module):
 
 
 class PositionalPointEmbedding(PointEmbedding):
-    """Embedding of CLUENet: ``x + dwconv(x)`` of the normalised points.
+    """Embedding of CLUENet: ``x + dwconv(x)`` of the normalized points.
 
     The depth-wise convolution is a conditional position encoding.
 

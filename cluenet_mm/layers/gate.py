@@ -1,4 +1,4 @@
-"""Gated fusion of two descriptions of a centre."""
+"""Gated fusion of two descriptions of a center."""
 
 from math import sqrt
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class HeadGate(nn.Module):
-    """Convex mix of aggregated and pooled centres, one weight per centre and head.
+    """Convex mix of aggregated and pooled centers, one weight per center and head.
 
     ``g = sigmoid(fc2(GELU(fc1([aggregated, pooled]))))`` and
     ``(1 - g) * aggregated + g * pooled`` (CLUENet, gated feature fusion). Each head

@@ -63,7 +63,7 @@ class MLP(nn.Module):
 
 
 class ConvMLP(MLP):
-    """An MLP that sees its neighbours: a depth-wise 3x3 convolution before the GELU.
+    """An MLP that sees its neighbors: a depth-wise 3x3 convolution before the GELU.
 
     Args:
         channels: Input and output channels ``C``.

@@ -1,4 +1,4 @@
-"""Normalisation of whole maps."""
+"""Normalization of whole maps."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ class MapNorm(nn.GroupNorm):
     """GroupNorm with one group on a channels-last map.
 
     Mean and variance are taken over all points and channels of a map, weight and bias
-    are per channel. The memory of a map is one row to normalise, whatever the order of
+    are per channel. The memory of a map is one row to normalize, whatever the order of
     its axes; :class:`torch.nn.GroupNorm` would copy it to channels-first on a GPU. As
     one of its kind, it is known to options such as MMEngine's ``norm_decay_mult``.
 
@@ -22,6 +22,6 @@ class MapNorm(nn.GroupNorm):
         super().__init__(1, channels, eps)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise ``(B, H, W, C)``."""
+        """Normalize ``(B, H, W, C)``."""
         x = F.layer_norm(x, x.shape[1:], eps=self.eps)
         return torch.addcmul(self.bias.to(x.dtype), x, self.weight.to(x.dtype))

@@ -37,9 +37,9 @@ class PointReducer(SpatialConv):
 class ClusterPool(nn.Module):
     """Cluster pooling of FEC, stride 2.
 
-    A point joins the most similar of the ``ceil(h/2) * ceil(w/2)`` centres, among those
-    of its own region; a centre becomes the mean of its members and of its own pooled
-    value, is normalised, and a strided convolution of the map is added.
+    A point joins the most similar of the ``ceil(h/2) * ceil(w/2)`` centers, among those
+    of its own region; a center becomes the mean of its members and of its own pooled
+    value, is normalized, and a strided convolution of the map is added.
 
     The arg-max passes no gradient, so the layer that makes the features to compare
     never learns (a flaw of the released model that CLUENet's pooling repairs). Its
@@ -105,7 +105,7 @@ class ImprovedClusterPool(nn.Module):
     """Improved cluster pooling (ICP) of CLUENet, stride 2.
 
     Every point of the map joins the most similar of ``ceil(h/2) * ceil(w/2)``
-    centres, wherever it lies; a centre becomes the mean of its members and of its
+    centers, wherever it lies; a center becomes the mean of its members and of its
     own pooled value, passes two 1x1 convolutions, and a strided convolution of
     the map is added. The release floors odd sides and then fails at the addition; here
     both branches take the ceiling.

@@ -1,14 +1,14 @@
 """The clustering primitives: plain tensors in, plain tensors out.
 
-Every tensor of points or centres is ``(B, G, N, D)``: ``B`` images (or regions
-of images), ``G`` heads, ``N`` points (or ``M`` centres) of width ``D``. Only the
+Every tensor of points or centers is ``(B, G, N, D)``: ``B`` images (or regions
+of images), ``G`` heads, ``N`` points (or ``M`` centers) of width ``D``. Only the
 last dimension has to be contiguous, so heads may be strided views of a
 ``(B, N, G * D)`` token map and no copy is made to split them.
 
-* :func:`assign`, :func:`nearest`: which centre is nearest to each point.
-* :func:`soft_aggregate`, :func:`hard_aggregate`: points to centres.
+* :func:`assign`, :func:`nearest`: which center is nearest to each point.
+* :func:`soft_aggregate`, :func:`hard_aggregate`: points to centers.
 * :func:`em_step`, :func:`soft_assign`: steps of soft clustering.
-* :func:`dispatch`, :func:`dispatch_project`: centres back to points.
+* :func:`dispatch`, :func:`dispatch_project`: centers back to points.
 * :func:`collect`: adding points up, the transpose of dispatching.
 * :func:`implementation`: which code computes all of this.
 * :class:`Folds`, :func:`grid_centers`, :func:`coordinates`: geometry of a map.

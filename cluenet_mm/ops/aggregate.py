@@ -1,4 +1,4 @@
-"""Points to centres: soft (cosine attention) and hard (scatter mean)."""
+"""Points to centers: soft (cosine attention) and hard (scatter mean)."""
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ _HALF = (torch.float16, torch.bfloat16)
 def soft_aggregate(
     centers: Tensor, points: Tensor, values: Tensor, temperature: Tensor
 ) -> Tensor:
-    """Temperature-scaled cosine attention from the centres over all points.
+    """Temperature-scaled cosine attention from the centers over all points.
 
     ``softmax_N(cos(centers, points) / temperature) @ values``, CLUENet's global and
     soft aggregation.
@@ -47,15 +47,15 @@ def hard_aggregate(
     initial: Tensor,
     weights: Tensor | None = None,
 ) -> Tensor:
-    """Weighted mean of the members of each centre and the centre's own value.
+    """Weighted mean of the members of each center and the center's own value.
 
     ``(initial + sum_n w_n * values_n) / (1 + sum_n w_n)`` over the points ``n`` that
-    are assigned to the centre; a centre without members keeps its own value.
+    are assigned to the center; a center without members keeps its own value.
 
     Args:
         values: ``(B, G, N, D)``, floating point.
         index: ``(B, G, N)`` int64 in ``[0, M)``.
-        initial: ``(B, G, M, D)``, the centre's own value; its weight is one.
+        initial: ``(B, G, M, D)``, the center's own value; its weight is one.
         weights: ``(B, G, N)``, non-negative; ``None`` counts every member once.
 
     Returns:

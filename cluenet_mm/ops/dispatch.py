@@ -1,4 +1,4 @@
-"""Centres to points by gathering, points to centres by adding up."""
+"""Centers to points by gathering, points to centers by adding up."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,16 +12,16 @@ from .implementation import current_implementation
 
 
 def dispatch(centers: Tensor, index: Tensor) -> Tensor:
-    """Give every point the row of its centre.
+    """Give every point the row of its center.
 
     Args:
         centers: ``(B, G, M, D)``, floating point.
         index: ``(B, G, N)`` int64 in ``[0, M)``.
 
     Returns:
-        ``(B, G, N, D)`` in the dtype of the centres. In memory the heads of a point
+        ``(B, G, N, D)`` in the dtype of the centers. In memory the heads of a point
         lie side by side, so ``out.transpose(1, 2).flatten(2)`` is a view. The
-        gradient of a centre is the sum over its points.
+        gradient of a center is the sum over its points.
     """
     batch, heads, num_points = index.shape
     rows = _rows(index, centers.size(2))
@@ -30,7 +30,7 @@ def dispatch(centers: Tensor, index: Tensor) -> Tensor:
 
 
 def collect(points: Tensor, index: Tensor, num_centers: int) -> Tensor:
-    """Add up the points of every centre: the transpose of :func:`dispatch`.
+    """Add up the points of every center: the transpose of :func:`dispatch`.
 
     Args:
         points: ``(B, G, N, D)``, floating point.
@@ -151,7 +151,7 @@ def one_hot(index: Tensor, num_centers: int, weights: Tensor) -> Tensor:
 
     Returns:
         ``(B, G, N, M)`` in the dtype of the weights: the weight of a point in the
-        column of its centre, zero elsewhere.
+        column of its center, zero elsewhere.
     """
     table = weights.new_zeros(*index.shape, num_centers)
     weights = weights.expand(index.shape).unsqueeze(-1)

@@ -1,9 +1,9 @@
-"""Soft clustering as expectation and maximisation (ClusterFormer).
+"""Soft clustering as expectation and maximization (ClusterFormer).
 
-The E-step shares every point out among the centres: softmax over the *centres* of
-``scale * query . key``. The M-step makes every centre the mean of the values of the
+The E-step shares every point out among the centers: softmax over the *centers* of
+``scale * query . key``. The M-step makes every center the mean of the values of the
 points, weighted by its shares. Attention would take the softmax over the points; here
-centres compete for points.
+centers compete for points.
 
 The table of shares has a cell per center and point. The definition keeps it for the
 backward pass; otherwise it is made tile by tile of points, and again in the backward
@@ -21,7 +21,7 @@ from .assign import HAS_TRITON, Assignment
 from .assign.tiled import tile_bytes
 from .implementation import current_implementation
 
-# Mass, in points, below which a centre counts as empty; it bounds the gradient.
+# Mass, in points, below which a center counts as empty; it bounds the gradient.
 MIN_MASS = 1e-6
 
 
@@ -35,20 +35,20 @@ def em_step(
     """One E-step and one M-step.
 
     With ``scale`` towards infinity, that is a temperature towards zero, this is a step
-    of k-means: queries ``[c, -|c|^2 / 2]`` and keys ``[x, 1]`` rank the centres by
+    of k-means: queries ``[c, -|c|^2 / 2]`` and keys ``[x, 1]`` rank the centers by
     Euclidean distance.
 
     Args:
-        queries: ``(B, G, L, D)``, what centres look for.
+        queries: ``(B, G, L, D)``, what centers look for.
         keys: ``(B, G, N, D)``, same dtype.
         values: ``(B, G, N, E)``.
         scale: Factor of the dot products, the inverse of a temperature.
         point_mask: ``(B, 1 or G, N)`` of zeros and ones; points with zero, such as
-            padding, give no mass to any centre. No gradient.
+            padding, give no mass to any center. No gradient.
 
     Returns:
-        The new centres ``(B, G, L, E)`` in the dtype of the queries, zero where a
-        centre got no mass. Computed in fp32 at least: masses are sums over all points.
+        The new centers ``(B, G, L, E)`` in the dtype of the queries, zero where a
+        center got no mass. Computed in fp32 at least: masses are sums over all points.
     """
     inputs = queries, keys, values, point_mask, scale
     with _without_autocast(queries.device.type):
@@ -62,7 +62,7 @@ def em_step(
 
 
 def soft_assign(queries: Tensor, keys: Tensor, scale: float) -> Assignment:
-    """The centre that has the largest share of each point, without gradient.
+    """The center that has the largest share of each point, without gradient.
 
     Args:
         queries: As for :func:`em_step`.

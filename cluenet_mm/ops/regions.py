@@ -1,4 +1,4 @@
-"""Geometry of a map: coordinates of its points, regions, centres on a grid."""
+"""Geometry of a map: coordinates of its points, regions, centers on a grid."""
 
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ def coordinates(
     Returns:
         ``(1, 2, height, width)``.
     """
-    # Counted in fp32: fp16 cannot tell neighbouring rows of a large image apart.
+    # Counted in fp32: fp16 cannot tell neighboring rows of a large image apart.
     axes = [
         torch.arange(side, dtype=torch.float32, device=device) / max(side - 1, 1) - 0.5
         for side in (height, width)
@@ -40,7 +40,7 @@ class Folds(NamedTuple):
     """A partition of maps into equal regions.
 
     A map that does not divide is padded with zeros at its bottom and right, and
-    ``valid`` keeps the padding out of centres; a map that divides is
+    ``valid`` keeps the padding out of centers; a map that divides is
     split as the releases do, and ``valid`` is ``None``.
 
     Attributes:
@@ -179,7 +179,7 @@ class Folds(NamedTuple):
 def grid_centers(
     x: Tensor, grid: tuple[int, int], valid: Tensor | None = None
 ) -> Tensor:
-    """Initial centres: the means of a grid of cells (adaptive average pooling).
+    """Initial centers: the means of a grid of cells (adaptive average pooling).
 
     Args:
         x: ``(B, H, W, C)``, floating point.

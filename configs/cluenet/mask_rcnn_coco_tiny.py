@@ -14,9 +14,9 @@ model = dict(
     backbone=dict(
         type="cluenet_mm.CLUENet",
         arch="tiny",
-        # 49 centres in every stage, as in classification: the last map of an 800 x 1344
-        # image has 25 x 42 points, more than 7 x 7 centres as it had at 224 pixels, and
-        # weights from pretraining meet the number of centres that they know.
+        # 49 centers in every stage, as in classification: the last map of an 800 x 1344
+        # image has 25 x 42 points, more than 7 x 7 centers as it had at 224 pixels, and
+        # weights from pretraining meet the number of centers that they know.
         cluster_grids=7,
         drop_path_rate=0.1,
     ),

@@ -1,5 +1,5 @@
 # Semantic FPN with CLUENet tiny on CamVid, from scratch. The papers do not use CamVid:
-# schedule and augmentation are ours, for a data set of 367 images.
+# schedule and augmentation are ours, for a dataset of 367 images.
 _base_ = [
     "../_base_/models/semantic_fpn.py",
     "../_base_/datasets/camvid.py",

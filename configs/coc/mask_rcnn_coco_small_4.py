@@ -16,7 +16,7 @@ model = dict(
     backbone=dict(
         type="cluenet_mm.ContextCluster",
         arch="small",
-        # 2 x 2 centres a region and the folds of classification, as in the paper.
+        # 2 x 2 centers a region and the folds of classification, as in the paper.
         # Neither is a weight: pretraining may have had others.
         cluster_grids=2,
         fold_grids=(8, 4, 2, 1),

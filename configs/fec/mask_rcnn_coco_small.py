@@ -22,7 +22,7 @@ model = dict(
     backbone=dict(
         type="cluenet_mm.FEC",
         arch="small",
-        # The paper's for detection: 7 x 7 centres in each of 2 x 2 regions where maps
+        # The paper's for detection: 7 x 7 centers in each of 2 x 2 regions where maps
         # are large. Neither is a weight: pretraining may have had others.
         cluster_grids=7,
         fold_grids=(2, 2, 1, 1),

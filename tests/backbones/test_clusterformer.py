@@ -42,7 +42,7 @@ def cluster(mixer, region, keys, values, clusters):
         region: Rows of points, each the index of a point or ``None``.
         keys: Of all points, a list of heads each.
         values: As keys.
-        clusters: Rows and columns of centres.
+        clusters: Rows and columns of centers.
     """
     heads, scale = range(2), 6**-0.5
     points = [p for row in region for p in row if p is not None]
@@ -139,7 +139,7 @@ def test_padding_gives_no_mass_whatever_it_holds():
 
 
 @torch.no_grad()
-def test_the_order_of_the_centres_means_nothing():
+def test_the_order_of_the_centers_means_nothing():
     mixer, x = mixer_of((2, 3), (2, 2)), draw(2, 5, 7, 12)
     found = []
     mixer.clustering.register_forward_hook(lambda *args: found.append(args[2]))
@@ -151,7 +151,7 @@ def test_the_order_of_the_centres_means_nothing():
     assert not torch.allclose(found[1], found[0])
 
 
-def test_dispatching_is_the_sum_over_the_centres():
+def test_dispatching_is_the_sum_over_the_centers():
     centers, points = draw(2, 3, 5, 8), draw(2, 3, 11, 8).flip(0)
     expected = torch.zeros_like(points)
     for b, g, n, i in itertools.product(range(2), range(3), range(11), range(5)):

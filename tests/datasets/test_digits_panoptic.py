@@ -37,10 +37,10 @@ def _in_mmdet():
     init_default_scope("mmdet")
 
 
-# --- the colours ------------------------------------------------------------------
+# --- the colors ------------------------------------------------------------------
 
 
-def test_ids_are_colours_and_back(tmp_path):
+def test_ids_are_colors_and_back(tmp_path):
     ids = np.array([[0, 1, 255], [256, 65536, 256**3 - 1], [70_000, 300, 13]])
     assert (rgb_to_id(id_to_rgb(ids)) == ids).all()
     assert id_to_rgb(np.array([[1 + 2 * 256 + 3 * 256**2]])).tolist() == [[[1, 2, 3]]]
@@ -125,7 +125,7 @@ CATEGORIES = [
 
 @pytest.fixture
 def coco(tmp_path):
-    """An image with a person, a crowd of persons, a dog, grass, and unlabelled."""
+    """An image with a person, a crowd of persons, a dog, grass, and unlabeled."""
     ids = np.zeros((20, 30), int)
     boxes = {
         (200, 193, 0): (0, 10, 30, 10),
@@ -176,7 +176,7 @@ def coco_dataset(folder, pipeline):
 LOAD = {"type": "LoadImageFromFile"}
 
 
-def test_a_crowd_is_no_instance_and_what_is_unlabelled_is_ignored(coco):
+def test_a_crowd_is_no_instance_and_what_is_unlabeled_is_ignored(coco):
     dataset = coco_dataset(coco, [LOAD, {"type": "cluenet_mm.LoadPanoptic"}])
     results = dataset[0]
     assert isinstance(results["gt_bboxes"], HorizontalBoxes)

@@ -1,4 +1,4 @@
-"""Images in memory: their configs, the data set, and augmentation on the device."""
+"""Images in memory: their configs, the dataset, and augmentation on the device."""
 
 from collections import Counter
 

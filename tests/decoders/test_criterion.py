@@ -53,7 +53,7 @@ def noise(batch=1):
 
 
 def perfect(centers):
-    """The scene, said by these centres; all others say "no object"."""
+    """The scene, said by these centers; all others say "no object"."""
     found, (labels, boxes) = noise(), SCENE
     logits = torch.full((1, 7, 5), -8.0)
     logits[..., 4] = 8.0
@@ -87,8 +87,8 @@ def test_a_perfect_prediction_is_matched_and_costs_nothing():
     assert pairs == {0: 3, 1: 1, 2: 6}
 
 
-def test_sampled_centres_are_for_things_and_a_learned_one_is_its_class():
-    # A sampled centre says the stuff, and the learned one a thing: no match.
+def test_sampled_centers_are_for_things_and_a_learned_one_is_its_class():
+    # A sampled center says the stuff, and the learned one a thing: no match.
     (centers, objects), *_ = criterion().match(perfect([6, 2, 0]), [truth(*SCENE)])
     pairs = dict(zip(objects.tolist(), centers.tolist(), strict=True))
     assert pairs[2] == 6
@@ -96,7 +96,7 @@ def test_sampled_centres_are_for_things_and_a_learned_one_is_its_class():
     assert pairs[0] < 6
 
 
-def test_learned_centres_alone_are_the_classes_in_order():
+def test_learned_centers_alone_are_the_classes_in_order():
     alone = criterion(num_sampled=0, num_learned=4, with_box=False)
     (centers, objects), *_ = alone.match(noise(), [truth(*SCENE)])
     assert [SCENE[0][i] for i in objects] == centers.tolist() == [0, 2, 3]
@@ -119,7 +119,7 @@ def test_images_without_objects_train(scenes):
         assert losses["loss_cls"] > 0
 
 
-def test_more_objects_than_centres():
+def test_more_objects_than_centers():
     many = ([0] * 9, [[i, i, i + 8, i + 8] for i in range(9)])
     (centers, objects), *_ = criterion().match(noise(), [truth(*many)])
     assert sorted(centers.tolist()) == list(range(6))
@@ -164,7 +164,7 @@ def test_predictions_that_are_not_finite_are_left_to_the_guard():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_matching_does_not_overflow_in_autocast(dtype):
-    # Every centre misses a large object: the sum over the points exceeds fp16.
+    # Every center misses a large object: the sum over the points exceeds fp16.
     found = noise()._replace(masks=torch.full((1, 7, 8, 12), -14.0))
     scene = [truth([1], [[0, 0, 30, 32]])]
     with torch.autocast("cpu", dtype=dtype):

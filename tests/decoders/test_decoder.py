@@ -103,7 +103,7 @@ def test_an_image_of_one_pixel_is_decoded():
         assert all(x.isfinite().all() for x in prediction)
 
 
-def test_permuting_the_centres_permutes_the_predictions():
+def test_permuting_the_centers_permutes_the_predictions():
     model = build(sample_grid=None, num_learned=5, with_box=False)
     before = model(pyramid())
     order = torch.tensor([3, 1, 4, 0, 2])
@@ -162,8 +162,8 @@ def test_implementations_agree():
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"sample_grid": None, "with_box": False}, "needs centres"),
-        ({"sample_grid": None, "num_learned": 3}, "needs sampled centres"),
+        ({"sample_grid": None, "with_box": False}, "needs centers"),
+        ({"sample_grid": None, "num_learned": 3}, "needs sampled centers"),
         ({"embed_dims": 18}, "divisible by 4"),
         ({"num_maps": 1}, "at least 2"),
         ({"num_heads": 3}, "3 heads do not divide"),

@@ -175,7 +175,7 @@ META = {
 }
 
 
-def test_instances_are_the_best_pairs_of_centre_and_class():
+def test_instances_are_the_best_pairs_of_center_and_class():
     logits = torch.tensor([[0.0, 5, -5, 0], [2.0, -5, 1, 3]])
     boxes = torch.tensor([[2.0, 4, 10, 8], [-5.0, 0, 50, 50]])
     masks = torch.full((2, 40, 60), -20.0)
@@ -188,7 +188,7 @@ def test_instances_are_the_best_pairs_of_centre_and_class():
     torch.testing.assert_close(found.bboxes, torch.tensor(expected))
     torch.testing.assert_close(found.scores[0], logits[0].softmax(0)[1])
     assert found.masks[0].sum() == 8 * 16
-    # A centre without a mask is sure of nothing.
+    # A center without a mask is sure of nothing.
     assert found.scores[1:].max() == 0
 
 

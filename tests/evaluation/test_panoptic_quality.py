@@ -275,13 +275,13 @@ def nothing(ids, segments):
     return np.full(ids.shape, len(CLASSES))
 
 
-def unlabelled(ids, segments):
+def unlabeled(ids, segments):
     """Things where no segment is."""
     return np.where(ids == 0, 0, len(CLASSES))
 
 
 @pytest.mark.parametrize(
-    ("predict", "expected"), [(ideal, 100), (nothing, 0), (unlabelled, 0)]
+    ("predict", "expected"), [(ideal, 100), (nothing, 0), (unlabeled, 0)]
 )
 def test_extremes(scenes, predict, expected):
     folder, annotations, _ = scenes

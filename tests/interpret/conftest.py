@@ -9,12 +9,12 @@ from cluenet_mm.backbones import ContextCluster
 
 
 @pytest.fixture
-def colour_backbone():
-    """Two stages whose points are the colours of their pixels, and cluster by colour.
+def color_backbone():
+    """Two stages whose points are the colors of their pixels, and cluster by color.
 
     Patches of 2 x 2 pixels are averaged, blocks change nothing, the reducer takes the
-    upper left of 2 x 2 points, and each stage has a left and a right centre. An image
-    of two colours that meet right of the middle is split where the colours meet.
+    upper left of 2 x 2 points, and each stage has a left and a right center. An image
+    of two colors that meet right of the middle is split where the colors meet.
     """
     model = ContextCluster(
         {
@@ -48,7 +48,7 @@ def colour_backbone():
 
 
 @pytest.fixture
-def two_colours():
+def two_colors():
     """Red on 12 columns, blue on 4, and a last row that no patch holds."""
     image = torch.zeros(1, 3, 9, 16)
     image[:, 0, :, :12] = 1

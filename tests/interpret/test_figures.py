@@ -15,7 +15,7 @@ from cluenet_mm.interpret import (
 from cluenet_mm.interpret.figures import cluster_colors
 
 
-def test_a_panel_colours_clusters_and_draws_their_borders():
+def test_a_panel_colors_clusters_and_draws_their_borders():
     image = np.zeros((8, 8, 3), np.uint8)
     index = np.array([[7, 7], [3, 7]])
     panel = cluster_panel(image, index, opacity=1.0)
@@ -27,7 +27,7 @@ def test_a_panel_colours_clusters_and_draws_their_borders():
     assert (panel[5:, 4] == 255).all()
 
 
-def test_a_panel_takes_colours_and_leaves_pixels_without_a_cluster():
+def test_a_panel_takes_colors_and_leaves_pixels_without_a_cluster():
     image = np.full((36, 24, 3), 100, np.uint8)
     index = np.repeat([0, 2, -1], 12 * 24).reshape(36, 24)
     colors = np.array([(200, 0, 0), (0, 200, 0), (0, 0, 200)], np.uint8)
@@ -55,7 +55,7 @@ def test_colors_are_distinct():
     assert len({tuple(c) for c in cluster_colors(32).tolist()}) == 32
 
 
-def test_similar_centres_have_similar_colours():
+def test_similar_centers_have_similar_colors():
     rng = np.random.default_rng(0)
     groups = np.repeat(rng.normal(size=(4, 24)), 5, axis=0)
     centers = 3 * groups + 0.1 * rng.normal(size=groups.shape)
@@ -73,7 +73,7 @@ def test_similar_centres_have_similar_colours():
     assert (some[0] != some[5]).any()
 
 
-def test_colours_do_not_depend_on_the_run():
+def test_colors_do_not_depend_on_the_run():
     """Neither the solver's signs nor rounding choose them."""
     centers = torch.randn(9, 16, generator=torch.Generator().manual_seed(3))
     index = np.arange(9)
@@ -89,7 +89,7 @@ def test_colours_do_not_depend_on_the_run():
     assert np.abs(pair[0] - pair[1]).sum() > 200
 
 
-def test_mean_colours():
+def test_mean_colors():
     image = 4 * np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     index = np.array([[0, 0, 2, -1], [2, 2, 2, -1]])
     found = mean_colors(image, index, 3)
@@ -133,9 +133,9 @@ def titles(figure):
     return [a.get_title() for a in figure.axes if a.get_title()]
 
 
-def test_a_figure_has_a_row_a_head_and_a_column_a_stage(colour_backbone, two_colours):
-    maps = trace(colour_backbone, two_colours)
-    image = to_picture(colour_backbone, 255 * two_colours)
+def test_a_figure_has_a_row_a_head_and_a_column_a_stage(color_backbone, two_colors):
+    maps = trace(color_backbone, two_colors)
+    image = to_picture(color_backbone, 255 * two_colors)
     figure = cluster_figure(image, maps)
     assert titles(figure) == ["input", "stage 1: 2 clusters", "stage 2: 2 clusters"]
     photo = figure.axes[0].images[0].get_array()

@@ -107,8 +107,8 @@ def test_clusters_of_scenes_as_dense_models_learn(task, tmp_path):
     step = 1 if task == "mask_rcnn" else 2
     found = pictures(tmp_path / "run")
     assert set(found) == {f"clusters_1_{step}.png", f"clusters_5_{step}.png"}
-    colours = [len(np.unique(p.reshape(-1, 3), axis=0)) for p in found.values()]
-    assert min(colours) > 1000
+    colors = [len(np.unique(p.reshape(-1, 3), axis=0)) for p in found.values()]
+    assert min(colors) > 1000
     [events] = (tmp_path / "run").rglob("events.out*")
     board = EventAccumulator(str(events)).Reload()
     assert set(board.Tags()["images"]) == {"clusters_1", "clusters_5"}

@@ -90,15 +90,15 @@ def test_faithfulness_of_the_best_ranking():
 
 
 @pytest.mark.parametrize("stage", [0, 1])
-def test_fields_of_a_known_model_are_its_colours(colour_backbone, two_colours, stage):
-    maps = trace(colour_backbone, two_colours)
+def test_fields_of_a_known_model_are_its_colors(color_backbone, two_colors, stage):
+    maps = trace(color_backbone, two_colors)
     assert maps.sizes == ((4, 8), (2, 4))
     fields = receptive_fields(maps, stage=stage)
-    red, blue = (two_colours[0, c].bool() for c in (0, 2))
+    red, blue = (two_colors[0, c].bool() for c in (0, 2))
     red[8:] = blue[8:] = False  # in no patch
     assert fields.clusters.tolist() == [0, 1]
     assert torch.equal(fields.masks, torch.stack([red, blue]))
-    # Every point is its own colour; the right centre is a mix of red and blue.
+    # Every point is its own color; the right center is a mix of red and blue.
     torch.testing.assert_close(
         maps.blocks[stage][0].centers[0, 0],
         torch.tensor([[1.0, 0, 0], [0.5, 0, 0.5]]),

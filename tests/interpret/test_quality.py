@@ -94,7 +94,7 @@ def test_a_grid_of_squares():
     assert (grid_segments((4, 6), 6) == expected).all()
 
 
-def test_superpixels_follow_colours():
+def test_superpixels_follow_colors():
     image = np.zeros((48, 64, 3), np.uint8)
     image[:, :20] = (255, 0, 0)
     image[30:, 20:] = (0, 0, 255)

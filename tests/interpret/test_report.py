@@ -77,14 +77,14 @@ def test_the_maps_of_the_page_lead_to_the_clusters_of_the_trace(model, tmp_path)
         similarity = maps.similarity(layer["stage"], layer["block"], "image")[1]
         found = unpack(layer["similarity"]).reshape(layer["heads"], -1)[:, cells] / 255
         assert abs(found - similarity[:, :70, :84].numpy()).max() < 0.5 / 255 + 1e-6
-        colours = unpack(layer["colours"])
-        assert len(colours) == 3 * layer["heads"] * layer["clusters"]
+        colors = unpack(layer["colors"])
+        assert len(colors) == 3 * layer["heads"] * layer["clusters"]
         assert index.max() < layer["clusters"]
     assert several > 1
 
 
-def test_pictures_keep_their_colours(colour_backbone, tmp_path):
-    maps = trace(colour_backbone, torch.zeros(1, 3, 200, 320))
+def test_pictures_keep_their_colors(color_backbone, tmp_path):
+    maps = trace(color_backbone, torch.zeros(1, 3, 200, 320))
     small = noise(40, 60)
     large = np.zeros((200, 320, 3), np.uint8)
     large[:, :160] = (230, 40, 10)
@@ -126,8 +126,8 @@ def test_importance_of_the_page_is_that_of_the_definition(classifier, tmp_path):
     assert written[place] == pytest.approx(chosen.drop, abs=1e-5)
 
 
-def test_the_page_loads_nothing_and_survives_any_name(colour_backbone, tmp_path):
-    maps = trace(colour_backbone, torch.zeros(1, 3, 8, 8))
+def test_the_page_loads_nothing_and_survives_any_name(color_backbone, tmp_path):
+    maps = trace(color_backbone, torch.zeros(1, 3, 8, 8))
     name = "</script><script>alert(1)</script>{{style}}"
     findings = [Finding(name, 0.5, (0, 0, 4, 4))]
     entry = ReportImage(name, noise(8, 8), maps, findings=findings, truth=name)
@@ -148,14 +148,12 @@ def test_the_page_loads_nothing_and_survives_any_name(colour_backbone, tmp_path)
     assert record["images"][0]["predictions"][0]["name"] == name
 
 
-def test_a_report_is_written_whole_or_not_at_all(
-    colour_backbone, tmp_path, monkeypatch
-):
+def test_a_report_is_written_whole_or_not_at_all(color_backbone, tmp_path, monkeypatch):
     path = tmp_path / "report.html"
     path.write_text("old")
     with pytest.raises(ValueError, match="at least one image"):
         write_report(path, [], "")
-    maps = trace(colour_backbone, torch.zeros(1, 3, 8, 8))
+    maps = trace(color_backbone, torch.zeros(1, 3, 8, 8))
 
     def full_disk(*names):
         raise OSError("No space left on device")

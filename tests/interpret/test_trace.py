@@ -41,7 +41,7 @@ SMALL = {
         "fold_grids": (3, (2, 3), 2, 1),
     },
 }
-# Clusters a stage: centres times regions.
+# Clusters a stage: centers times regions.
 CLUSTERS = {
     CLUENet: (9, 9, 4, 4),
     ContextCluster: (4 * 16, 4 * 6, 9 * 4, 4),
@@ -119,7 +119,7 @@ def test_a_trace_shows_what_the_forward_pass_used():
 @pytest.mark.parametrize(
     "family", [CLUENet, ContextCluster, FEC], ids=lambda f: f.__name__
 )
-def test_points_join_the_most_similar_centre_of_their_region(family):
+def test_points_join_the_most_similar_center_of_their_region(family):
     """From the features in front of the assignment, point by point."""
     model = build(family)
     seen = []
@@ -148,7 +148,7 @@ def test_points_join_the_most_similar_centre_of_their_region(family):
 
 
 @pytest.mark.parametrize("iterations", [1, 3])
-def test_shared_points_go_to_the_centre_of_their_largest_share(iterations):
+def test_shared_points_go_to_the_center_of_their_largest_share(iterations):
     """From what the last iteration of ClusterFormer compared, point by point."""
     model = build(ClusterFormer, num_iterations=iterations)
     keys, queries = [], []

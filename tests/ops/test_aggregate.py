@@ -26,7 +26,7 @@ def draw(*shape, seed=0):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_hard_aggregate_is_the_weighted_mean_of_members(weighted, impl):
     values, initial = draw(2, 3, 20, 4), draw(2, 3, 5, 4, seed=1)
-    index = torch.randint(0, 4, (2, 3, 20))  # centre 4 has no member
+    index = torch.randint(0, 4, (2, 3, 20))  # center 4 has no member
     weights = draw(2, 3, 20, seed=2).abs() if weighted else None
     out = hard_aggregate(values, index, initial, weights)
     for b in range(2):

@@ -83,7 +83,7 @@ def test_nothing_but_padding_gives_zeros_and_no_nan(impl):
 
 
 @pytest.mark.parametrize("impl", ["naive", "auto"], indirect=True)
-def test_permuting_the_centres_permutes_the_output(impl):
+def test_permuting_the_centers_permutes_the_output(impl):
     queries, keys, values, members = example()
     order = torch.tensor([2, 0, 3, 1])
     out = em_step(queries, keys, values, 1.0, members)
@@ -92,7 +92,7 @@ def test_permuting_the_centres_permutes_the_output(impl):
 
 
 def euclidean(centers, points):
-    """Queries and keys whose dot product ranks centres by Euclidean distance."""
+    """Queries and keys whose dot product ranks centers by Euclidean distance."""
     length = centers.square().sum(-1, keepdim=True)
     queries = torch.cat([centers, -length / 2], dim=-1)
     return queries, torch.cat([points, torch.ones_like(points[..., :1])], dim=-1)

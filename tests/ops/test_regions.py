@@ -15,7 +15,7 @@ def test_a_side_of_one_is_finite():
     assert coordinates(1, 1).flatten().tolist() == [-0.5, -0.5]
 
 
-def test_half_precision_tells_neighbours_apart_where_it_can():
+def test_half_precision_tells_neighbors_apart_where_it_can():
     exact = coordinates(1344, 4)[0, 0, :, 0]
     half = coordinates(1344, 4, dtype=torch.float16)[0, 0, :, 0]
     torch.testing.assert_close(half, exact.half(), rtol=0, atol=0)

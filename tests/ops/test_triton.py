@@ -106,9 +106,9 @@ def test_low_precision_is_at_most_twice_as_wrong_as_pytorch(shape, dtype, device
 
 @devices
 def test_ties_go_to_the_lowest_index(device):
-    # Centres on the axes, so that every summation order gives the same scores.
+    # Centers on the axes, so that every summation order gives the same scores.
     axes = torch.eye(8, device=device).view(1, 1, 8, 8).expand(1, 2, 8, 8)
-    centers = axes.repeat_interleave(3, dim=2).repeat(1, 1, 5, 1)  # 120 centres
+    centers = axes.repeat_interleave(3, dim=2).repeat(1, 1, 5, 1)  # 120 centers
     points, _ = sample((1, 2, 70, 1, 8), torch.float32, device)
     index = search("triton", points, centers)
     assert torch.equal(index, 3 * points.argmax(-1))

@@ -50,7 +50,7 @@ def weights(name, folder):
 
 
 def picture(height, width, seed=0):
-    """Blobs of colours: smooth enough for clusters with an inside."""
+    """Blobs of colors: smooth enough for clusters with an inside."""
     coarse = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
     image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
     return np.array(image)
@@ -148,8 +148,8 @@ def readout(page):
     return tuple(int(data[name]) for name in ("stage", "block", "head", "cluster"))
 
 
-def colour(page, x, y, size):
-    """Colour of the main view at the middle of a pixel."""
+def color(page, x, y, size):
+    """Color of the main view at the middle of a pixel."""
     return page.evaluate(
         """([x, y]) => {
           const canvas = document.getElementById("main");
@@ -193,7 +193,7 @@ def test_hovering_lights_the_clusters_of_the_trace(report, classifier, visit):
     assert lit(page) == clusters_at(maps, 30, 20)
 
 
-def test_what_is_lit_has_the_colours_of_the_photo(report, classifier, visit):
+def test_what_is_lit_has_the_colors_of_the_photo(report, classifier, visit):
     size = SIZES["wide.png"]
     image = picture(*size)
     maps = trace(classifier[1], to_input(classifier[1], image))
@@ -210,11 +210,11 @@ def test_what_is_lit_has_the_colours_of_the_photo(report, classifier, visit):
     y, x = np.argwhere(inside & bright)[0]
     hover(page, int(x), int(y), size)
     assert readout(page)[0] == 0
-    found = colour(page, x, y, size)
+    found = color(page, x, y, size)
     assert np.abs(np.array(found[:3]) - image[y, x]).max() <= 12
     others = inside & bright & (index != index[y, x])
     y, x = np.argwhere(others)[0]
-    red, green, blue, _ = colour(page, x, y, size)
+    red, green, blue, _ = color(page, x, y, size)
     assert red == green == blue < 0.5 * image[y, x].mean()
 
 

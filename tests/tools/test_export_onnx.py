@@ -33,7 +33,7 @@ FAMILIES = {
 CLASSIFIERS = [f"{family}/{names[0]}" for family, names in FAMILIES.items()]
 SEGMENTORS = [f"{family}/{names[1]}" for family, names in FAMILIES.items()]
 # Relative to the largest number of an output. Weights and images are random and
-# continuous, so that no point has two nearest centres; rounding is all that is left.
+# continuous, so that no point has two nearest centers; rounding is all that is left.
 TOLERANCE = 1e-4
 CLASSES = ("zero", "one")
 

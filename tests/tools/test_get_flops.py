@@ -42,7 +42,7 @@ def test_macs_of_parts_that_are_easily_counted_by_hand():
     points = 16 * 24
     embed = points * (4 * 4 * 5 * 32 + 9 * 32)
     assert parts["backbone.embed"].executed == embed
-    # Feature, table, two convolutions of the centres, skip.
+    # Feature, table, two convolutions of the centers, skip.
     centers = points // 4
     pool = points * 32 * 32 + points * centers * 32
     pool += centers * (32 * 32 + 32 * 64) + centers * 9 * 32 * 64
@@ -57,7 +57,7 @@ def test_macs_of_a_recurrent_clustering():
     points, centers, width = 32 * 48, 16, 32  # one head
     step = centers * width * width + 2 * points * centers * width
     stage = 3 * step + 2 * points * width * width  # key, value
-    stage += 2 * centers * width * width  # the initial centres
+    stage += 2 * centers * width * width  # the initial centers
     stage += (centers + points) * width * width  # dispatching
     stage += points * width * width  # the MLP behind it, half as wide between
     stage += 2 * points * width * 4 * width

@@ -141,7 +141,7 @@ def test_a_segmentor_predicts_as_in_a_test(folder, tmp_path):
     assert {"ellipse", "rectangle"} & set(names)
 
 
-def test_a_data_set_in_memory_keeps_its_order_of_colours(tmp_path):
+def test_a_data_set_in_memory_keeps_its_order_of_colors(tmp_path):
     """The digits are RGB arrays; a file is turned into the same."""
     path = config_path("cluenet/cls_digits")
     weights = dense_data.save_weights(path, tmp_path / "weights.pth")

@@ -38,8 +38,8 @@ def camvid(tmp_path):
         labels[12:] = 3
         labels[14:20, 6 + number : 20] = 8
         labels[:, 34:] = 11
-        colours = np.array([(90, 160, 255), (80, 80, 80), (200, 0, 0), (0, 0, 0)])
-        image = colours[np.searchsorted([0, 3, 8, 11], labels)]
+        colors = np.array([(90, 160, 255), (80, 80, 80), (200, 0, 0), (0, 0, 0)])
+        image = colors[np.searchsorted([0, 3, 8, 11], labels)]
         image = (image + rng.integers(0, 9, image.shape)).clip(0, 255).astype(np.uint8)
         Image.fromarray(image).save(root / "images" / "val" / f"{number}.png")
         Image.fromarray(labels).save(root / "annotations" / "val" / f"{number}.png")

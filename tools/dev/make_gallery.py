@@ -1,7 +1,7 @@
 r"""Make docs/gallery.md and its pictures.
 
-Photographs are those that scikit-image bundles and whose licence lets a repository
-hold them; digits are those of the embedded data set. The models are yours to give,
+Photographs are those that scikit-image bundles and whose license lets a repository
+hold them; digits are those of the embedded dataset. The models are yours to give,
 and the notes should say how far they were trained. With Playwright and an installed
 Chromium, a screenshot of the HTML report is made as well.
 
@@ -34,7 +34,7 @@ from cluenet_mm.inference import build_model
 from cluenet_mm.interpret import cluster_figure, find_backbone, to_input, trace
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-# Name in skimage.data; what it shows, and its licence as skimage.data says.
+# Name in skimage.data; what it shows, and its license as skimage.data says.
 PHOTOS = {
     "chelsea": ("A cat", "CC0, Stéfan van der Walt"),
     "coffee": (
@@ -56,8 +56,8 @@ PAGE = """\
 # Gallery
 
 What networks of this repository clustered. Made by `tools/dev/make_gallery.py`;
-every picture is one forward pass. Columns are stages, rows are the first heads. Colours
-follow the centres' features: similar centres have similar colours within a map, not
+every picture is one forward pass. Columns are stages, rows are the first heads. Colors
+follow the centers' features: similar centers have similar colors within a map, not
 between maps. Light lines part clusters. How to read and make such pictures:
 [interpretability.md](interpretability.md).
 
@@ -68,7 +68,7 @@ between maps. Light lines part clusters. How to read and make such pictures:
 The photographs have {size} pixels on their shorter side, more than the images that
 the network was trained on, and show nothing that it has a class for: what it would
 *predict* means nothing, and these are no examples of recognition. What can be seen is
-what it groups without having been told: colours, brightness and places at first,
+what it groups without having been told: colors, brightness and places at first,
 surfaces and outlines later; texture falls into splinters.
 
 {photos}
@@ -190,10 +190,10 @@ def main() -> None:
     except (CheckpointError, OSError, ValueError) as error:
         fail(error)
     photos = ""
-    for name, (what, licence) in PHOTOS.items():
+    for name, (what, license) in PHOTOS.items():
         draw(photo_model, photograph(name, args.size), pictures / f"{name}.jpg")
         photos += f"![{what} and its clusters](images/gallery/{name}.jpg)\n"
-        photos += f"*{what} (`skimage.data.{name}`; {licence}).*\n\n"
+        photos += f"*{what} (`skimage.data.{name}`; {license}).*\n\n"
     dataset = DATASETS.build(digits_cfg.val_dataloader.dataset)
     digits = ""
     for number in DIGITS:

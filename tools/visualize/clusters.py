@@ -41,7 +41,7 @@ from cluenet_mm.interpret import (
 )
 from cluenet_mm.interpret.figures import COLORINGS
 
-# Data sets are sorted by class: a stride over all of them shows many.
+# Datasets are sorted by class: a stride over all of them shows many.
 STRIDE = 37
 
 
@@ -50,7 +50,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "images",
-        help="file, folder, pattern, or `val` for samples of the config's data set",
+        help="file, folder, pattern, or `val` for samples of the config's dataset",
     )
     parser.add_argument("config", help="path or name of a config")
     parser.add_argument("checkpoint", help="weights of that config")
@@ -97,7 +97,7 @@ def samples(
 
     Args:
         images: File, folder, pattern or ``val``.
-        cfg: Config of the model and its data sets.
+        cfg: Config of the model and its datasets.
         model: The model.
         size: Shorter side that image files are resized to.
 

@@ -40,7 +40,7 @@ from cluenet_mm.interpret import find_backbone, to_input
 from cluenet_mm.interpret.report import write_report
 from cluenet_mm.interpret.report_images import report_image
 
-# Data sets are sorted by class: a stride over all of them shows many.
+# Datasets are sorted by class: a stride over all of them shows many.
 STRIDE = 37
 NO_CLASS = "Importance is for classifiers: it needs one class for the whole image."
 UNRANKED = {
@@ -58,7 +58,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "images",
         nargs="+",
-        help="files, folders, patterns, or `val` for samples of the config's data set",
+        help="files, folders, patterns, or `val` for samples of the config's dataset",
     )
     parser.add_argument("config", help="path or name of a config")
     parser.add_argument("checkpoint", help="weights of that config")
@@ -113,7 +113,7 @@ def sources(
 
 @torch.no_grad()
 def step(predictor: Predictor, sample: dict) -> BaseDataElement:
-    """Predict for a sample of a data set."""
+    """Predict for a sample of a dataset."""
     return predictor.model.test_step(pseudo_collate([sample]))[0].cpu()
 
 

@@ -1,4 +1,4 @@
-"""Hard assignment: the one centre that is most similar to each point.
+"""Hard assignment: the one center that is most similar to each point.
 
 ``naive`` is the definition and writes the points-by-centers table. ``tiled`` (any
 device) and ``triton`` (CUDA) give the same answer in memory linear in the points: the
@@ -28,7 +28,7 @@ class Assignment(NamedTuple):
     """What a hard assignment keeps: one index and one similarity per point.
 
     Attributes:
-        index: ``(B, G, N)`` int64, the centre of each point, in ``[0, M)``.
+        index: ``(B, G, N)`` int64, the center of each point, in ``[0, M)``.
         similarity: ``(B, G, N)`` in the dtype of the points, or ``None`` where only
             the index was wanted.
     """
@@ -38,7 +38,7 @@ class Assignment(NamedTuple):
 
 
 def nearest(points: Tensor, centers: Tensor) -> Tensor:
-    """Index of the centre with the largest cosine similarity.
+    """Index of the center with the largest cosine similarity.
 
     Args:
         points: ``(B, G, N, D)``, floating point. Their length does not matter.
@@ -75,17 +75,17 @@ def assign(
     *,
     unit_points: bool = False,
 ) -> Assignment:
-    """Nearest centre of each point and the cosine to it (differentiable).
+    """Nearest center of each point and the cosine to it (differentiable).
 
     Args:
         points: ``(B, G, N, D)``, floating point.
         centers: ``(B, G, M, D)``, same dtype.
         unit_points: Promises that the points have unit length already, which
-            saves normalising them once more.
+            saves normalizing them once more.
 
     Returns:
         :class:`Assignment`: the index as :func:`nearest` gives it, and the cosine,
-        whose gradient reaches the points and the winning centres.
+        whose gradient reaches the points and the winning centers.
 
     Raises:
         ValueError: As for :func:`nearest`.
@@ -103,7 +103,7 @@ def assign(
 
 
 class _Winner(torch.autograd.Function):
-    """Dot product of every point and its centre, known already; its gradient."""
+    """Dot product of every point and its center, known already; its gradient."""
 
     generate_vmap_rule = True
 
@@ -160,7 +160,7 @@ def _resolve(points: Tensor, centers: Tensor) -> str:
 
 
 def _unit_like(centers: Tensor, points: Tensor) -> Tensor:
-    # Autocast normalises in fp32.
+    # Autocast normalizes in fp32.
     return unit(centers).to(points.dtype)
 
 

@@ -1,7 +1,7 @@
-"""Search of the nearest centre in pure PyTorch, in memory linear in the points.
+"""Search of the nearest center in pure PyTorch, in memory linear in the points.
 
 The table of similarities is made tile by tile and dropped. The length of a point
-does not change its arg-max, so only the centres have to be of unit length.
+does not change its arg-max, so only the centers have to be of unit length.
 """
 
 import torch
@@ -25,7 +25,7 @@ def tile_bytes(x: Tensor) -> int:
 
 
 def search(points: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
-    """Index and score of the centre with the largest dot product.
+    """Index and score of the center with the largest dot product.
 
     Args:
         points: ``(B, G, N, D)``.
@@ -93,7 +93,7 @@ def _later(
 def _best_by_columns(
     points: Tensor, centers: Tensor, columns: int
 ) -> tuple[Tensor, Tensor]:
-    """Maximum over centres taken ``columns`` at a time; the first one wins."""
+    """Maximum over centers taken ``columns`` at a time; the first one wins."""
     parts = centers.split(columns)
     best, index = _best(points, parts[0])
     for i, part in enumerate(parts[1:], start=1):

@@ -1,5 +1,5 @@
 # ClusterFormer's universal decoder for scenes of 128 pixels: a narrow pyramid, few
-# centres and layers. Children add the type of the backbone, what is not common to all,
+# centers and layers. Children add the type of the backbone, what is not common to all,
 # and the task.
 _base_ = "cluster_detector.py"
 

@@ -1,5 +1,5 @@
 # ClusterFormer's universal decoder for label maps of 128 pixels: a narrow pyramid, few
-# centres and layers. Children add the type of the backbone, and what is not common to
+# centers and layers. Children add the type of the backbone, and what is not common to
 # all.
 _base_ = "cluster_segmentor.py"
 

@@ -1,5 +1,5 @@
 # mmseg's Semantic FPN. Children add the backbone, which returns the maps of four stages
-# with strides 4 to 32, and neck.in_channels. Its batch norms are synchronised in
+# with strides 4 to 32, and neck.in_channels. Its batch norms are synchronized in
 # distributed runs on GPUs and ordinary elsewhere: the runner sees to that.
 _base_ = "mmseg::_base_/models/fpn_r50.py"
 

@@ -1,4 +1,4 @@
-# 8,000 iterations from scratch, for data sets of a few hundred images.
+# 8,000 iterations from scratch, for datasets of a few hundred images.
 _base_ = "semantic_fpn_80k.py"
 
 # 16 images a step: 16 x 1 device -> 4e-4, higher than with pretrained weights.
