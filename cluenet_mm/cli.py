@@ -11,10 +11,9 @@ import torch
 from mmengine.config import DictAction
 from mmengine.utils import track_iter_progress
 
-from .errors import one_line_with_place
+from .errors import is_first_process, one_line_with_place
 from .files import WriteError, check_writable
 from .inference.images import UnreadableImageError
-from .training.distributed import is_first_process
 
 __all__ = [
     "add_cfg_options",

@@ -12,7 +12,8 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 from torch import nn
 
-from .errors import one_line
+from .config_check import refuse_impossible, unknown_keys
+from .errors import one_line, warn
 from .package_data import config_name, config_path
 
 __all__ = [
@@ -64,8 +65,8 @@ def read_config(name: str, options: Mapping[str, Any] | None = None) -> Config:
 
     Raises:
         FileNotFoundError: No such config.
-        ValueError: It cannot be read, or has no place for the options; the message
-            names the line.
+        ValueError: It cannot be read, has no place for the options, or a value that
+            cannot be meant; the message names the line or the key.
     """
     path = find_config(name)
     try:
@@ -77,12 +78,15 @@ def read_config(name: str, options: Mapping[str, Any] | None = None) -> Config:
         raise ValueError(
             f"config {name} cannot be read: {one_line(error)}{where}"
         ) from error
+    for line in unknown_keys(cfg, options or {}):
+        warn(line)
     try:
         cfg.merge_from_dict(dict(options or {}))
     except BUILD_ERRORS as error:
         raise ValueError(
             f"--cfg-options do not fit config {name}: {one_line(error)}"
         ) from error
+    refuse_impossible(cfg)
     return cfg
 
 

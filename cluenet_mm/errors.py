@@ -1,8 +1,21 @@
 """Errors in one line, for command lines and for errors that wrap others."""
 
+import os
+import sys
 import traceback
 
-__all__ = ["one_line", "one_line_with_place"]
+__all__ = ["is_first_process", "one_line", "one_line_with_place", "warn"]
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for all, before or after the process group."""
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+
+
+def warn(message: str) -> None:
+    """Print a warning on the first process."""
+    if is_first_process():
+        print(f"Warning: {message}", file=sys.stderr, flush=True)
 
 
 def one_line(error: BaseException) -> str:

@@ -25,6 +25,7 @@ class Task:
         label_loader: Transform that loads labels, if they are in files of their own.
         packing: Transform that packs an image with its labels.
         check: ``module:name`` of the function that checks the files of a dataset.
+        judge: ``module:name`` of the function that judges them without decoding.
         graph: ``module:name`` of the class that is exported to ONNX.
     """
 
@@ -36,6 +37,7 @@ class Task:
     label_loader: str | None
     packing: str
     check: str
+    judge: str
     graph: str
 
     def load(self, part: str) -> Any:
@@ -54,6 +56,7 @@ TASKS = {
         label_loader=None,
         packing="PackInputs",
         check="cluenet_mm.datasets.check.classification:check_classification",
+        judge="cluenet_mm.datasets.check.classification:judge_folder",
         graph="cluenet_mm.deploy.graphs:Classification",
     ),
     "mmdet": Task(
@@ -66,6 +69,7 @@ TASKS = {
         label_loader="LoadAnnotations",
         packing="PackDetInputs",
         check="cluenet_mm.datasets.check.detection:check_detection",
+        judge="cluenet_mm.datasets.check.detection:judge_annotations",
         graph="cluenet_mm.deploy.graphs:Pyramid",
     ),
     "mmseg": Task(
@@ -77,6 +81,7 @@ TASKS = {
         label_loader="LoadAnnotations",
         packing="PackSegInputs",
         check="cluenet_mm.datasets.check.segmentation:check_segmentation",
+        judge="cluenet_mm.datasets.check.segmentation:judge_maps",
         graph="cluenet_mm.deploy.graphs:Segmentation",
     ),
 }

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "cluenet_mm"
 # A part imports only what stands above it; those of one line do not import each other.
 ORDER = (
     ("environment", "errors", "files", "memory", "ops", "package_data", "version"),
-    ("weights",),
+    ("config_check", "weights"),
     ("layers", "checkpoint", "config", "tasks"),
     ("registry",),
     ("backbones", "datasets", "training"),

@@ -1,10 +1,12 @@
 r"""Check the files of a config's data sets, before a training stumbles over them.
 
 Counts and the histogram of the classes; then the faults: missing and damaged files,
-boxes outside their image or without area, annotations of unknown images or categories,
-sizes that differ, labels out of range, and where the config's model and evaluators do
-not fit the data. Nothing is filtered: images without objects are counted too. The exit
-status is 1 if there are faults.
+boxes outside their image or without area, masks that cannot be read, annotations of
+unknown images or categories, classes that the annotations lack or list in another
+order, sizes that differ, labels out of range, and where the config's model and
+evaluators do not fit the data. Notes tell what pipeline and schedule make of the data.
+Nothing is filtered: images without objects are counted too. The exit status is 1 if
+there are faults.
 
 Example: check_dataset.py cluenet/semantic_fpn_camvid --num-samples 8 --out-dir look
 """
@@ -34,8 +36,9 @@ from cluenet_mm.datasets.check import (
     Options,
     Report,
     check,
-    data_sets,
+    choose_samples,
     labelled_sample,
+    named_parts,
 )
 from cluenet_mm.files import path_inside, write_text
 from cluenet_mm.inference.draw import build_visualizer, draw_sample
@@ -55,7 +58,9 @@ def parse_args() -> argparse.Namespace:
         "--split", nargs="+", choices=SPLITS, help="(default: all that differ)"
     )
     parser.add_argument(
-        "--num-samples", type=positive, help="draw so many samples of each split"
+        "--num-samples",
+        type=positive,
+        help="draw so many samples of each split, all classes among them",
     )
     parser.add_argument(
         "--out-dir", type=output_folder, help="folder for the drawn samples"
@@ -86,9 +91,7 @@ def splits_of(cfg: Config, asked: list[str] | None) -> dict[str, dict]:
     """Name and settings of every data set; of equal ones, unasked, only the first."""
     found = {}
     for split in asked or [s for s in SPLITS if cfg.get(f"{s}_dataloader")]:
-        parts = data_sets(cfg, split)
-        for number, settings in enumerate(parts, 1):
-            name = split if len(parts) == 1 else f"{split} {number}"
+        for name, settings in named_parts(cfg, split).items():
             if not asked and settings in found.values():
                 continue
             found[name] = settings
@@ -116,6 +119,8 @@ def print_report(report: Report) -> None:
     empty = sum(count == 0 for count in report.histogram.values())
     if empty:
         print(f"  note: {empty} classes without {report.unit}")
+    for note in report.notes:
+        print(f"  note: {note}")
     for kind, places in report.faults.items():
         print(f"  FAULT: {kind} ({len(places):,})")
         for where in places[:SHOWN]:
@@ -151,15 +156,15 @@ def main() -> int:
 
 
 def draw(cfg: Config, dataset: object, folder: Path, args: argparse.Namespace) -> None:
-    """Draw the first samples; those that cannot be read are among the faults."""
+    """Draw samples of all classes; those that cannot be read are among the faults."""
     visualizer = build_visualizer(cfg, dataset.metainfo)
-    for index in range(min(args.num_samples, len(dataset))):
+    for index in choose_samples(dataset, args.num_samples):
         found = labelled_sample(dataset, cfg.default_scope, index)
         if found is not None:
             name, image, sample = found
             path = path_inside(folder, f"{name}.png")
             draw_sample(visualizer, image, sample, path, predictions=False)
-    print(f"  the first samples are drawn in {folder}")
+    print(f"  samples are drawn in {folder}")
 
 
 if __name__ == "__main__":

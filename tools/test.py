@@ -16,6 +16,7 @@ from cluenet_mm.cli import (
     output_folder,
     parse_arguments,
 )
+from cluenet_mm.datasets.check import refuse_unusable
 from cluenet_mm.files import WriteError
 from cluenet_mm.inference.predictions import (
     PICKLES,
@@ -116,6 +117,7 @@ def main() -> int:
         cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
         init_default_scope(cfg.get("default_scope", "mmengine"))
         apply_options(cfg, args)
+        refuse_unusable(cfg, "test")
     except (OSError, ValueError) as error:
         fail(error)
     try:

@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.cli import add_run_arguments, fail, parse_arguments
+from cluenet_mm.datasets.check import refuse_unusable
 from cluenet_mm.files import WriteError
 from cluenet_mm.hooks import StrictLoadHook
 from cluenet_mm.runner import (
@@ -136,6 +137,9 @@ def main() -> int:
         unfinished = set_resume(cfg, args.resume)
         if cfg.get("load_from"):
             check_checkpoint(cfg.load_from)
+        if unfinished:
+            for line in refuse_unusable(cfg, "train", "val"):
+                say(f"Not checked: {line}")
     except (CheckpointError, OSError, ValueError) as error:
         fail(error)
     status = train(cfg, args.launcher != "none") if unfinished else 0

@@ -11,9 +11,9 @@ from mmengine.registry import METRICS
 from mmengine.runner import Runner
 
 from ..config import metrics_of, type_name
+from ..errors import is_first_process
 from ..files import WriteError
 from ..tasks import TASKS
-from ..training.distributed import is_first_process
 
 __all__ = [
     "PICKLES",

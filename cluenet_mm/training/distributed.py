@@ -9,12 +9,9 @@ from mmengine.device import get_device
 from mmengine.logging import print_log
 from torch import distributed
 
+from ..errors import is_first_process
+
 _SYNCHRONIZED_NORMS = ("SyncBN", "MMSyncBN", "SyncBatchNorm")
-
-
-def is_first_process() -> bool:
-    """Whether this process speaks for all, before or after the process group."""
-    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
 
 
 def say(message: str) -> None:

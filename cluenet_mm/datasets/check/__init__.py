@@ -17,16 +17,21 @@ from .common import (
     Report,
     data_sets,
     image_fault,
+    named_parts,
     unfiltered,
 )
+from .refuse import refuse_unusable
 
 __all__ = [
     "DatasetError",
     "Options",
     "Report",
     "check",
+    "choose_samples",
     "data_sets",
     "labelled_sample",
+    "named_parts",
+    "refuse_unusable",
 ]
 
 
@@ -54,6 +59,37 @@ def check(
     report = Report(name, type_name(settings))
     dataset = task.load("check")(cfg, unfiltered(settings), report, options)
     return report, dataset
+
+
+def choose_samples(dataset: BaseDataset, number: int) -> list[int]:
+    """Indices of samples with all classes among them, as far as the number allows.
+
+    The classes take turns, each with its first sample that was not chosen; without
+    labels in memory, as with label maps, samples are spread evenly.
+    """
+    by_class, unlabelled = {}, []
+    for index in range(len(dataset)):
+        data = dataset.get_data_info(index)
+        labels = {instance["bbox_label"] for instance in data.get("instances", [])}
+        labels |= {segment["category"] for segment in data.get("segments_info", [])}
+        labels |= set(np.atleast_1d(data.get("gt_label", [])).tolist())
+        for label in labels:
+            by_class.setdefault(label, []).append(index)
+        if not labels:
+            unlabelled.append(index)
+    if not by_class:
+        count = min(number, len(dataset))
+        return [position * len(dataset) // count for position in range(count)]
+    queues = [iter(by_class[label]) for label in sorted(by_class)] + [iter(unlabelled)]
+    chosen = set()
+    while queues and len(chosen) < number:
+        for queue in list(queues):
+            index = next((i for i in queue if i not in chosen), None)
+            if index is None:
+                queues.remove(queue)
+            elif len(chosen) < number:
+                chosen.add(index)
+    return sorted(chosen)
 
 
 def labelled_sample(

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from math import isfinite
 from multiprocessing.pool import ThreadPool
 from typing import Any
 
@@ -13,14 +12,15 @@ from PIL import Image
 
 from ...config import (
     inner_datasets,
+    metrics_of,
     num_classes,
     preprocessor_of,
     type_name,
 )
+from ..digits_scenes import prepare_scenes
+from ..scenes_dataset import ScenesDataset
 
 _EXIF_ORIENTATION = 0x0112
-# COCO's own boxes leave their image by rounding.
-_TOLERANCE = 1.0
 
 Progress = Callable[[Iterable, int], Iterable]
 
@@ -40,6 +40,8 @@ class Report:
         unit: What the histogram counts.
         histogram: Number by class, in the order of the labels.
         faults: Where, by kind of fault.
+        notes: What a user wants to know, and is no fault.
+        source: File of annotations or folder of images.
     """
 
     name: str
@@ -48,6 +50,8 @@ class Report:
     unit: str = "images"
     histogram: dict[str, int] = field(default_factory=dict)
     faults: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    source: str = ""
 
     def fault(self, kind: str, where: object) -> None:
         """Note a fault."""
@@ -85,6 +89,26 @@ def data_sets(cfg: Config, split: str) -> list[dict]:
     if not loader:
         raise DatasetError(f"the config has no {split}_dataloader")
     return [dict(dataset) for dataset in inner_datasets(loader.dataset)]
+
+
+def named_parts(cfg: Config, split: str) -> dict[str, dict]:
+    """Settings of the data sets of a split, by name: ``val``, or ``val 1``, ...."""
+    parts = data_sets(cfg, split)
+    if len(parts) == 1:
+        return {split: parts[0]}
+    return {f"{split} {number}": part for number, part in enumerate(parts, 1)}
+
+
+def pipeline_of(cfg: Config, name: str) -> list[Mapping]:
+    """Transforms of a data set that :func:`named_parts` names."""
+    part = named_parts(cfg, name.split(" ")[0])[name]
+    return list(part.get("pipeline") or ())
+
+
+def without_labels(cfg: Config, name: str) -> bool:
+    """Whether a data set is predicted alone, and not judged."""
+    metrics = metrics_of(cfg, name.split(" ")[0])
+    return bool(metrics) and all(metric.get("format_only") for metric in metrics)
 
 
 def unfiltered(settings: Mapping) -> dict:
@@ -133,6 +157,32 @@ def build(settings: Mapping, name: str) -> BaseDataset:
         ) from error
 
 
+def open_lazily(settings: Mapping, name: str) -> BaseDataset:
+    """A data set that knows its paths and classes, and has not read its files.
+
+    Raises:
+        DatasetError: Its settings are wrong, or it is of a kind that always reads.
+    """
+    dataset = build({**unfiltered(settings), "lazy_init": True}, name)
+    if isinstance(dataset, ScenesDataset):  # which makes its files
+        try:
+            prepare_scenes(dataset.data_root)
+        except OSError as error:
+            raise DatasetError(f"{name}: {error}") from error
+    return dataset
+
+
+def lists_as(dataset: BaseDataset, kind: type) -> bool:
+    """Whether a data set lists its samples by the code of ``kind``, not by other code.
+
+    Its files can be judged by the rules of ``kind`` then.
+    """
+    for base in type(dataset).__mro__:
+        if "load_data_list" in vars(base) and base is not ScenesDataset:
+            return base is kind
+    return False
+
+
 def check_num_classes(cfg: Config, report: Report, classes: Iterable) -> None:
     """Compare the model with the data set."""
     model = cfg.get("model") or {}
@@ -165,24 +215,6 @@ def image_fault(path: str, decode: bool) -> tuple[str, tuple[int, int] | None]:
     except Exception:  # decoders raise what they like
         return "image is damaged", None
     return "", size
-
-
-def box_fault(annotation: Mapping, image: Mapping) -> str:
-    """What is wrong with the box of an object or segment, if anything."""
-    box = annotation.get("bbox")
-    if (
-        not isinstance(box, list)
-        or len(box) != 4
-        or not all(isinstance(v, int | float) and isfinite(v) for v in box)
-    ):
-        return "box is not four numbers"
-    x, y, width, height = box
-    if width <= 0 or height <= 0 or annotation.get("area", 1) <= 0:
-        return "object has no area"
-    right, bottom = x + width - image["width"], y + height - image["height"]
-    if max(-x, -y, right, bottom) > _TOLERANCE:
-        return "box reaches outside its image"
-    return ""
 
 
 def over(items: list, work: Callable[[Any], Any], options: Options) -> Iterator:

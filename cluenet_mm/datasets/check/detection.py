@@ -1,78 +1,142 @@
 """The check of a detector's data set, in COCO's format."""
 
-import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 
-from ...config import type_name
+from ...config import metrics_of, type_name
+from .coco import (
+    judge_categories,
+    judge_images,
+    judge_objects,
+    judge_segments,
+    read_json,
+)
 from .common import (
     DatasetError,
     Options,
     Report,
-    box_fault,
     build,
     check_num_classes,
-    data_sets,
     evaluators,
     image_fault,
+    lists_as,
+    open_lazily,
     over,
+    pipeline_of,
+    without_labels,
 )
-from .panoptic import check_segments
+from .panoptic import check_maps
+from .pipeline import note_pipeline
 
 
 def check_detection(
     cfg: Config, settings: Mapping, report: Report, options: Options
 ) -> BaseDataset | None:
     """Fill the report and return the data set, if mmdet can load it."""
-    from mmdet.datasets import CocoPanopticDataset
-
-    dataset, path, content = _read_coco(settings, report.name)
-    classes = dataset.metainfo.get("classes") or ()
-    images = {}
-    for image in content["images"]:
-        if image["id"] in images:
-            report.fault("two images have one id", f"{path}: {image['id']}")
-        images[image["id"]] = image
-    folder = dataset.data_prefix.get("img", "")
+    dataset = open_lazily(settings, report.name)
+    if not _is_coco(dataset):
+        raise DatasetError(
+            f"{report.name}: of detection, data sets in COCO's format can be checked, "
+            f"and {type_name(settings)} is none"
+        )
+    images, segments = _judge(cfg, dataset, report)
+    folder = dataset.data_prefix.get("img") or ""
+    sizes = []
 
     def look(image: dict) -> tuple[str, tuple[int, int] | None]:
         return image_fault(str(Path(folder, image["file_name"])), options.decode)
 
-    for image, (fault, size) in over(list(images.values()), look, options):
+    for image, (fault, size) in over(images, look, options):
         if fault:
             report.fault(fault, Path(folder, image["file_name"]))
-        elif size != (image["width"], image["height"]):
+            continue
+        sizes.append(size)
+        if size != (image["width"], image["height"]):
             report.fault(
                 "image has another size than its annotations say",
                 f"{image['file_name']}: {size[0]} x {size[1]}, not "
                 f"{image['width']} x {image['height']}",
             )
-    names = {category["id"]: category["name"] for category in content["categories"]}
-    for name in classes:
-        if name not in names.values():
-            report.fault("class of the config is not in the annotations", name)
-    annotations = content["annotations"]
-    if isinstance(dataset, CocoPanopticDataset):
-        check_segments(dataset, annotations, images, names, report, options)
-    else:
-        masks = any(
-            step.get("with_mask")
-            for step in _pipeline_of(cfg, report.name)
-            if type_name(step).endswith("LoadAnnotations")
-        )
-        _check_objects(path, annotations, images, names, classes, masks, report)
-    check_num_classes(cfg, report, classes)
+    if _is_panoptic(dataset):
+        check_maps(dataset, segments, report, options)
     _check_evaluators(cfg, settings, dataset, report)
+    note_pipeline(cfg, report, sizes)
     try:
         return build(settings, report.name)
     except DatasetError as error:
         report.fault("mmdet cannot load it", error)
         return None
+
+
+def judge_annotations(cfg: Config, settings: Mapping, report: Report) -> None:
+    """Fill the report with what the annotation file alone tells.
+
+    Raises:
+        DatasetError: The file is missing or no annotation file.
+    """
+    try:
+        dataset = open_lazily(settings, report.name)
+    except DatasetError:
+        return  # the training says why, if it cannot be built
+    if _lists_as_coco(dataset) and "://" not in dataset.ann_file:
+        _judge(cfg, dataset, report)
+
+
+def _is_coco(dataset: BaseDataset) -> bool:
+    from mmdet.datasets import CocoDataset
+
+    return isinstance(dataset, CocoDataset)
+
+
+def _lists_as_coco(dataset: BaseDataset) -> bool:
+    from mmdet.datasets import CocoDataset
+
+    return lists_as(dataset, CocoDataset)
+
+
+def _is_panoptic(dataset: BaseDataset) -> bool:
+    from mmdet.datasets import CocoPanopticDataset
+
+    return isinstance(dataset, CocoPanopticDataset)
+
+
+def _judge(cfg: Config, dataset: BaseDataset, report: Report) -> tuple[list, list]:
+    """Judge images, categories and annotations.
+
+    Returns:
+        Images that can be used, and of panoptic ones what :func:`judge_segments` does.
+    """
+    report.source = dataset.ann_file
+    labelled = not without_labels(cfg, report.name)
+    content = read_json(Path(dataset.ann_file), report.name, labelled)
+    classes = dataset.metainfo.get("classes") or ()
+    annotations, categories = content["annotations"], content["categories"]
+    segments = []
+    images = judge_images(content["images"], report)
+    names = judge_categories(categories, classes, report, _lists_as_coco(dataset))
+    if _is_panoptic(dataset):
+        for category in categories:
+            if "isthing" not in category:
+                report.fault("category lacks isthing", category["name"])
+        segments = judge_segments(annotations, images, names, classes, report)
+    else:
+        masks = _reads_masks(cfg, report.name)
+        judge_objects(annotations, images, names, classes, masks, report, labelled)
+    if not dataset.return_classes:  # whose model reads the names
+        check_num_classes(cfg, report, classes)
+    return list(images.values()), segments
+
+
+def _reads_masks(cfg: Config, name: str) -> bool:
+    """Whether the pipeline loads masks, or a metric compares them."""
+    for step in pipeline_of(cfg, name):
+        if type_name(step).endswith("LoadAnnotations") and step.get("with_mask"):
+            return True
+    metrics = metrics_of(cfg, name.split(" ")[0])
+    return any("segm" in (metric.get("metric") or ()) for metric in metrics)
 
 
 def _check_evaluators(
@@ -91,115 +155,3 @@ def _check_evaluators(
                 continue
             where = f"{place}.{key} is {judged}, and the data set reads {path}"
             report.fault("evaluator and data set differ", where)
-
-
-def _check_objects(
-    path: Path,
-    annotations: list[dict],
-    images: Mapping[int, dict],
-    names: Mapping[int, str],
-    classes: Sequence[str],
-    masks: bool,
-    report: Report,
-) -> None:
-    """Count boxes and masks, and note what is wrong with them."""
-    numbers, busy, ids = Counter(), set(), Counter()
-    crowds = others = tiny = 0
-    for annotation in annotations:
-        ids[annotation.get("id")] += 1
-        where = f"annotation {annotation.get('id')}"
-        image = images.get(annotation.get("image_id"))
-        if image is None:
-            where += f" of image {annotation.get('image_id')}"
-            report.fault("annotation of an unknown image", where)
-            continue
-        name = names.get(annotation.get("category_id"))
-        if name is None:
-            where += f": category {annotation.get('category_id')}"
-            report.fault("annotation of an unknown category", where)
-            continue
-        if name not in classes:
-            others += 1
-            continue
-        where += f" in {image['file_name']}"
-        fault = _object_fault(annotation, image, masks)
-        if fault:
-            report.fault(fault, f"{where}: {annotation.get('bbox')}")
-        elif min(annotation["bbox"][2:]) < 1:
-            tiny += 1
-        busy.add(image["id"])
-        if annotation.get("iscrowd"):
-            crowds += 1
-        else:
-            numbers[classes.index(name)] += 1
-    for number, uses in ids.items():
-        if uses > 1:
-            report.fault("several annotations have one id", f"{path}: {number}")
-    report.unit = "objects"
-    report.counts = {
-        "images": len(images),
-        "images without objects": len(images) - len(busy),
-        "classes": len(classes),
-        "objects": sum(numbers.values()),
-        "crowd regions": crowds,
-        "objects of other classes": others,
-        "objects below one pixel, which are left out": tiny,
-    }
-    report.count_classes(classes, numbers)
-
-
-def _read_coco(settings: Mapping, name: str) -> tuple[BaseDataset, Path, dict]:
-    """The data set, and its annotations as they are before anything is left out."""
-    from mmdet.datasets import CocoDataset
-
-    dataset = build({**settings, "lazy_init": True}, name)
-    if not isinstance(dataset, CocoDataset):
-        raise DatasetError(
-            f"{name}: of detection, data sets in COCO's format can be checked, and "
-            f"{type_name(settings)} is none"
-        )
-    path = Path(dataset.ann_file)
-    if not path.is_file():
-        with suppress(FileNotFoundError):
-            dataset.full_init()  # some make their files
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DatasetError(
-            f"{name}: {path} does not exist; docs/data.md describes the layouts"
-        ) from None
-    except ValueError as error:
-        raise DatasetError(f"{name}: {path} is no JSON: {error}") from None
-    wanted = {
-        "images": {"id", "file_name", "width", "height"},
-        "annotations": set(),
-        "categories": {"id", "name"},
-    }
-    for key, needs in wanted.items():
-        items = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(items, list):
-            raise DatasetError(f"{name}: {path} has no list {key!r}")
-        for item in items:
-            if not isinstance(item, dict) or not needs <= item.keys():
-                raise DatasetError(
-                    f"{name}: {path}: one of {key!r} lacks {', '.join(sorted(needs))}"
-                )
-    return dataset, path, content
-
-
-def _pipeline_of(cfg: Config, split: str) -> list[dict]:
-    return next(iter(data_sets(cfg, split.split(" ")[0]))).get("pipeline", [])
-
-
-def _object_fault(annotation: dict, image: dict, masks: bool) -> str:
-    """What is wrong with one object, if anything."""
-    fault = box_fault(annotation, image)
-    if fault or not masks:
-        return fault
-    segmentation = annotation.get("segmentation")
-    if isinstance(segmentation, dict):
-        size = [image["height"], image["width"]]
-        return "" if segmentation.get("size") == size else "mask has another size"
-    if not segmentation or any(len(p) < 6 or len(p) % 2 for p in segmentation):
-        return "object has no mask"
-    return ""

@@ -1,11 +1,13 @@
 """The check of a segmentor's data set."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
+from mmengine.fileio import list_dir_or_file
 from mmengine.registry import TRANSFORMS
 from PIL import Image
 
@@ -19,10 +21,16 @@ from .common import (
     data_sets,
     evaluators,
     image_fault,
+    open_lazily,
     over,
+    pipeline_of,
 )
+from .pipeline import note_pipeline
 
+_MAPS = "seg_map_path"
 _ONE_CHANNEL = ("1", "L", "P", "I", "I;16")
+# Label maps whose headers are read before a training, spread over the data set.
+_HEADERS = 200
 
 
 def check_segmentation(
@@ -45,9 +53,13 @@ def check_segmentation(
         )
     load = TRANSFORMS.build({"type": "LoadAnnotations"})
 
+    seen = []
+
     def look(sample: dict) -> tuple[list[tuple[str, str]], np.ndarray | None]:
         fault, size = image_fault(sample["img_path"], options.decode)
         faults = [(fault, sample["img_path"])] if fault else []
+        if size:
+            seen.append(size)
         path = sample["seg_map_path"]
         fault, map_size = image_fault(path, decode=True)
         if fault:
@@ -89,7 +101,76 @@ def check_segmentation(
     }
     report.count_classes(classes, dict(enumerate(total.tolist())))
     check_num_classes(cfg, report, classes)
+    note_pipeline(cfg, report, seen)
     return dataset
+
+
+def judge_maps(cfg: Config, settings: Mapping, report: Report) -> None:
+    """Fill the report with what listings and headers of label maps tell.
+
+    Data sets of mmseg's ``BaseSegDataset`` whose pipeline loads labels are judged.
+    """
+    from mmseg.datasets import BaseSegDataset
+
+    try:
+        dataset = open_lazily(settings, report.name)
+    except DatasetError:
+        return  # the training says why, if it cannot be built
+    loads = any(
+        type_name(step) == "LoadAnnotations" for step in pipeline_of(cfg, report.name)
+    )
+    paths = {
+        key: str(dataset.data_prefix.get(key) or "") for key in ("img_path", _MAPS)
+    }
+    if not isinstance(dataset, BaseSegDataset) or "://" in "".join(paths.values()):
+        return
+    report.source = paths["img_path"]
+    for path in list(paths.values())[: 1 + loads]:
+        if not os.path.isdir(path):
+            report.fault("folder does not exist", path or "(no folder)")
+            return
+    names = _image_names(dataset, Path(paths["img_path"]))
+    if not names:
+        where = f"{paths['img_path']}, of {dataset.img_suffix}"
+        report.fault("folder has no images", where)
+    if loads:
+        root = Path(paths[_MAPS])
+        there = set(_files(root, dataset.seg_map_suffix))
+        maps = [name + dataset.seg_map_suffix for name in names]
+        for name in maps:
+            if name not in there:
+                report.fault("label map is missing", root / name)
+        _judge_headers([root / name for name in maps if name in there], report)
+    if classes := dataset.metainfo.get("classes"):
+        check_num_classes(cfg, report, classes)
+
+
+def _judge_headers(paths: list[Path], report: Report) -> None:
+    for path in paths[:: max(len(paths) // _HEADERS, 1)]:
+        try:
+            with Image.open(path) as image:
+                if image.mode not in _ONE_CHANNEL:
+                    report.fault("label map has several channels", path)
+        except Exception:  # decoders raise what they like
+            report.fault("label map cannot be read", path)
+
+
+def _image_names(dataset: BaseDataset, root: Path) -> list[str]:
+    """Names of the images below their folder, without suffix."""
+    if dataset.ann_file and not os.path.isdir(dataset.ann_file):
+        try:
+            text = Path(dataset.ann_file).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"cannot read {dataset.ann_file}: {error}") from error
+        return [line.strip() for line in text.splitlines()]
+    suffix = dataset.img_suffix
+    return [name[: len(name) - len(suffix)] for name in _files(root, suffix)]
+
+
+def _files(root: Path, suffix: str) -> list[str]:
+    """Files below a folder, named from there."""
+    listing = list_dir_or_file(root, list_dir=False, suffix=suffix, recursive=True)
+    return list(listing)
 
 
 def _ignored_labels(cfg: Config, settings: Mapping, name: str) -> dict[str, int]:
