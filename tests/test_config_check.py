@@ -55,7 +55,7 @@ def test_a_misspelled_key_is_told(key, meant):
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused(key, value, capsys):
-    with pytest.raises(ValueError, match="^cannot ") as error:
+    with pytest.raises(ValueError, match=r"^cannot ") as error:
         read_config(CONFIG, {key: value})
     assert f"{key}={value!r}" in str(error.value)
     assert "\n" not in str(error.value)

@@ -214,7 +214,7 @@ def test_broken_images_and_categories_are_refused_and_found(tmp_path, spoil, kin
     line = refusal(cfg)
     assert line.startswith("cannot use the data of train: ")
     assert f"{tmp_path}/train.json" in line
-    assert kind in line or kind.startswith(("image has", "two im"))  # then objects
+    assert f"{kind}: " in line
     assert kind in faults_of(cfg)
 
 
@@ -235,7 +235,7 @@ def test_names_that_are_missing_show_those_that_are_there(tmp_path):
     # COCO's own classes, which a config has that sets none.
     cfg = detector(tmp_path, coco())
     del cfg.train_dataloader.dataset["metainfo"]
-    assert "(and 76 more)" in refusal(cfg) or "(and 77 more)" in refusal(cfg)
+    assert "(and 76 more)" in refusal(cfg)  # person, car and dog are among the 80
 
 
 def test_classes_may_leave_out_categories(tmp_path):
@@ -405,7 +405,7 @@ def test_folders_of_classes_are_judged(tmp_path):
     cfg = classifier(tmp_path)
     assert refuse_unusable(cfg, "train", "val") == []
     cfg.model.head.num_classes = 3
-    assert "head.num_classes" in refusal(cfg) or "num_classes is 3" in refusal(cfg)
+    assert "num_classes is 3, and the data set has 2 classes" in refusal(cfg)
     assert len(faults_of(cfg)["model and data set differ"]) == 1
     cfg.model.head.num_classes = 2
     cfg.train_dataloader.dataset.metainfo = {"classes": ("cat", "dog", "cow")}
@@ -509,10 +509,10 @@ def test_what_the_pipeline_does_to_images_is_noted(tmp_path):
     assert "up to 30 x 8 (" in note
     val.batch_size = 1
     assert notes_of(cfg, "val") == []
-    Image.new("1", (9000, 9000)).save(path)
-    val.batch_size = 4
+    Image.new("1", (2000, 2000)).save(path)
+    val.batch_size = 100
     (note,) = notes_of(cfg, "val")
-    assert "(3.6 GiB as float32" in note
+    assert "(4.5 GiB as float32" in note
     for step in ({"type": "Resize", "scale": 4}, {"type": "ResizeEdge", "scale": 4}):
         val.dataset.pipeline = train.pipeline = [step, crop]
         assert notes_of(cfg, "val") == notes_of(cfg) == []
