@@ -1,6 +1,6 @@
 """What makes a training meaningless is refused in one line, and found by the check.
 
-Nothing is decoded: the images of most data sets here do not exist.
+Nothing is decoded: the images of most datasets here do not exist.
 """
 
 import json
@@ -291,7 +291,7 @@ def test_masks_matter_where_they_are_read(tmp_path):
 def test_a_head_of_other_classes_is_refused(tmp_path):
     cfg = detector(tmp_path, coco())
     cfg.model = {"bbox_head": {"num_classes": 80}}
-    assert "num_classes is 80, and the data set has 3 classes" in refusal(cfg)
+    assert "num_classes is 80, and the dataset has 3 classes" in refusal(cfg)
 
 
 def test_a_large_file_is_left_out_and_named(tmp_path, monkeypatch):
@@ -405,8 +405,8 @@ def test_folders_of_classes_are_judged(tmp_path):
     cfg = classifier(tmp_path)
     assert refuse_unusable(cfg, "train", "val") == []
     cfg.model.head.num_classes = 3
-    assert "num_classes is 3, and the data set has 2 classes" in refusal(cfg)
-    assert len(faults_of(cfg)["model and data set differ"]) == 1
+    assert "num_classes is 3, and the dataset has 2 classes" in refusal(cfg)
+    assert len(faults_of(cfg)["model and dataset differ"]) == 1
     cfg.model.head.num_classes = 2
     cfg.train_dataloader.dataset.metainfo = {"classes": ("cat", "dog", "cow")}
     assert "differ: 2 folders, 3 classes" in refusal(cfg)
@@ -464,7 +464,7 @@ def test_label_maps_are_judged(tmp_path):
     assert refuse_unusable(cfg, "train") == []
     dataset, first = cfg.train_dataloader.dataset, tmp_path / "maps" / "deep" / "a.png"
     cfg.model.decode_head.num_classes = 3
-    assert "num_classes is 3, and the data set has 2 classes" in refusal(cfg)
+    assert "num_classes is 3, and the dataset has 2 classes" in refusal(cfg)
     Image.new("RGB", (WIDTH, HEIGHT)).save(first)
     assert f"label map has several channels: {first}" in refusal(cfg)
     first.write_bytes(b"")
@@ -538,22 +538,22 @@ def test_a_schedule_that_does_not_fit_is_noted(tmp_path):
     assert notes_of(cfg) == []
 
 
-class Labelled(list):
+class Labeled(list):
     def get_data_info(self, index: int) -> dict:
         return self[index]
 
 
 def test_samples_are_chosen_from_all_classes():
-    folder = Labelled({"gt_label": label} for label in [0] * 50 + [1] * 50 + [2] * 3)
+    folder = Labeled({"gt_label": label} for label in [0] * 50 + [1] * 50 + [2] * 3)
     assert choose_samples(folder, 4) == [0, 1, 50, 100]
     assert choose_samples(folder, 2) == [0, 50]
     assert choose_samples(folder, 1000) == list(range(103))
     objects = [[0, 1], [1], [], [2], [0]]
-    images = Labelled(
+    images = Labeled(
         {"instances": [{"bbox_label": label} for label in labels]} for labels in objects
     )
     assert choose_samples(images, 3) == [0, 1, 3]
-    assert choose_samples(Labelled({} for _ in range(10)), 3) == [0, 3, 6]
+    assert choose_samples(Labeled({} for _ in range(10)), 3) == [0, 3, 6]
 
 
 # ---- the tools ----------------------------------------------------------------------

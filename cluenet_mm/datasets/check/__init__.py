@@ -1,4 +1,4 @@
-"""What may be wrong with the files of a data set, found before a training finds it."""
+"""What may be wrong with the files of a dataset, found before a training finds it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +29,7 @@ __all__ = [
     "check",
     "choose_samples",
     "data_sets",
-    "labelled_sample",
+    "labeled_sample",
     "named_parts",
     "refuse_unusable",
 ]
@@ -38,20 +38,20 @@ __all__ = [
 def check(
     cfg: Config, settings: Mapping, name: str, options: Options
 ) -> tuple[Report, BaseDataset | None]:
-    """Check the files of one data set; nothing is filtered out.
+    """Check the files of one dataset; nothing is filtered out.
 
     Args:
-        cfg: Config of a classifier, a detector (data sets in COCO's format) or a
+        cfg: Config of a classifier, a detector (datasets in COCO's format) or a
             segmentor, as its ``default_scope`` says.
         settings: From :func:`data_sets`.
         name: Name of the report.
         options: How to check.
 
     Returns:
-        The report, and the data set, if the library can load it.
+        The report, and the dataset, if the library can load it.
 
     Raises:
-        DatasetError: The data set cannot be opened; the message names what is missing.
+        DatasetError: The dataset cannot be opened; the message names what is missing.
         ValueError: The config is of no known task.
     """
     task = task_of(cfg)
@@ -67,7 +67,7 @@ def choose_samples(dataset: BaseDataset, number: int) -> list[int]:
     The classes take turns, each with its first sample that was not chosen; without
     labels in memory, as with label maps, samples are spread evenly.
     """
-    by_class, unlabelled = {}, []
+    by_class, unlabeled = {}, []
     for index in range(len(dataset)):
         data = dataset.get_data_info(index)
         labels = {instance["bbox_label"] for instance in data.get("instances", [])}
@@ -76,11 +76,11 @@ def choose_samples(dataset: BaseDataset, number: int) -> list[int]:
         for label in labels:
             by_class.setdefault(label, []).append(index)
         if not labels:
-            unlabelled.append(index)
+            unlabeled.append(index)
     if not by_class:
         count = min(number, len(dataset))
         return [position * len(dataset) // count for position in range(count)]
-    queues = [iter(by_class[label]) for label in sorted(by_class)] + [iter(unlabelled)]
+    queues = [iter(by_class[label]) for label in sorted(by_class)] + [iter(unlabeled)]
     chosen = set()
     while queues and len(chosen) < number:
         for queue in list(queues):
@@ -92,7 +92,7 @@ def choose_samples(dataset: BaseDataset, number: int) -> list[int]:
     return sorted(chosen)
 
 
-def labelled_sample(
+def labeled_sample(
     dataset: BaseDataset, scope: str, index: int
 ) -> tuple[str, np.ndarray, Any] | None:
     """One sample with its labels, as they are in the files.
@@ -114,7 +114,7 @@ def labelled_sample(
         steps = [{"type": "cluenet_mm.LoadPanoptic"}]
     steps.append({"type": task.packing})
     name = f"{index:04d}"
-    if "img" in data:  # a data set in memory
+    if "img" in data:  # a dataset in memory
         image = data["img"]
     else:
         name += f"_{Path(data['img_path']).stem}"

@@ -1,4 +1,4 @@
-"""The check of a classifier's data set."""
+"""The check of a classifier's dataset."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ from .pipeline import note_pipeline
 def check_classification(
     cfg: Config, settings: Mapping, report: Report, options: Options
 ) -> BaseDataset:
-    """Fill the report and return the data set."""
+    """Fill the report and return the dataset."""
     judge_folder(cfg, settings, report)
     dataset = build(settings, report.name)
     classes = dataset.metainfo.get("classes") or ()
@@ -55,7 +55,7 @@ def check_classification(
     report.counts["classes"] = len(classes)
     report.count_classes(classes, numbers)
     if classes:
-        if "model and data set differ" not in report.faults:  # of folders, known by now
+        if "model and dataset differ" not in report.faults:  # of folders, known by now
             check_num_classes(cfg, report, classes)
         _check_topk(cfg, settings, report, len(classes))
     note_pipeline(cfg, report, sizes, len(samples))
@@ -65,7 +65,7 @@ def check_classification(
 def judge_folder(cfg: Config, settings: Mapping, report: Report) -> None:
     """Fill the report with what the listing of a folder of classes tells.
 
-    Data sets of mmpretrain's ``CustomDataset`` without an annotation file are judged.
+    Datasets of mmpretrain's ``CustomDataset`` without an annotation file are judged.
     """
     folder = _folder_of_classes(settings, report.name)
     if folder is None:

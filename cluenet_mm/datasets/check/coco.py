@@ -36,13 +36,13 @@ _FAR = 2
 _SHOWN_NAMES = 20
 
 
-def read_json(path: Path, name: str, labelled: bool = True) -> dict[str, list[dict]]:
+def read_json(path: Path, name: str, labeled: bool = True) -> dict[str, list[dict]]:
     """Read the lists of an annotation file.
 
     Args:
         path: The file.
-        name: What the data set is called in errors.
-        labelled: Whether there must be annotations; a test split may have none.
+        name: What the dataset is called in errors.
+        labeled: Whether there must be annotations; a test split may have none.
 
     Raises:
         DatasetError: It is missing, no JSON, or lacks a list or what entries need.
@@ -60,7 +60,7 @@ def read_json(path: Path, name: str, labelled: bool = True) -> dict[str, list[di
         "annotations": set(),
         "categories": {"id", "name"},
     }
-    if not labelled and isinstance(content, dict):
+    if not labeled and isinstance(content, dict):
         content.setdefault("annotations", [])
     for key, needs in wanted.items():
         items = content.get(key) if isinstance(content, dict) else None
@@ -161,7 +161,7 @@ def judge_objects(
     classes: Sequence[str],
     masks: bool,
     report: Report,
-    labelled: bool = True,
+    labeled: bool = True,
 ) -> None:
     """Count boxes and masks, and note what is wrong with them.
 
@@ -172,7 +172,7 @@ def judge_objects(
         classes: Names in the config; objects of others are counted alone.
         masks: Whether masks are read.
         report: Filled.
-        labelled: Whether there must be objects.
+        labeled: Whether there must be objects.
     """
     numbers, busy, ids = Counter(), set(), Counter()
     crowds = others = tiny = 0
@@ -214,7 +214,7 @@ def judge_objects(
     for number, uses in ids.items():
         if uses > 1:
             report.fault("several annotations have one id", number)
-    if labelled and not numbers:
+    if labeled and not numbers:
         report.fault("there are no objects of the classes", report.source)
     report.unit = "objects"
     report.counts = {
@@ -242,7 +242,7 @@ def judge_segments(
         Annotation, its image and the ids of its segments, for annotations that belong
         to an image.
     """
-    numbers, labelled, kept = Counter(), set(), []
+    numbers, labeled, kept = Counter(), set(), []
     crowds = 0
     labels = {name: label for label, name in enumerate(classes)}
     for annotation in annotations:
@@ -281,14 +281,14 @@ def judge_segments(
             if wrong := box_fault(segment, image):
                 report.fault(wrong, f"{where}: {segment.get('bbox')}")
         if listed:
-            labelled.add(image["id"])
+            labeled.add(image["id"])
         kept.append((annotation, image, listed))
     if not numbers:
         report.fault("there are no objects of the classes", report.source)
     report.unit = "segments"
     report.counts = {
         "images": len(images),
-        "images without segments": len(images) - len(labelled),
+        "images without segments": len(images) - len(labeled),
         "classes": len(classes),
         "segments": sum(numbers.values()),
         "crowd regions": crowds,

@@ -26,16 +26,16 @@ Progress = Callable[[Iterable, int], Iterable]
 
 
 class DatasetError(ValueError):
-    """A data set that cannot be opened; the message is one line."""
+    """A dataset that cannot be opened; the message is one line."""
 
 
 @dataclass
 class Report:
-    """What was found in one data set.
+    """What was found in one dataset.
 
     Attributes:
         name: The split.
-        kind: Type of the data set.
+        kind: Type of the dataset.
         counts: How many there are, by what.
         unit: What the histogram counts.
         histogram: Number by class, in the order of the labels.
@@ -80,7 +80,7 @@ class Options:
 
 
 def data_sets(cfg: Config, split: str) -> list[dict]:
-    """Settings of the data sets of a split, taken out of their wrappers.
+    """Settings of the datasets of a split, taken out of their wrappers.
 
     Raises:
         DatasetError: The config has no such split.
@@ -92,7 +92,7 @@ def data_sets(cfg: Config, split: str) -> list[dict]:
 
 
 def named_parts(cfg: Config, split: str) -> dict[str, dict]:
-    """Settings of the data sets of a split, by name: ``val``, or ``val 1``, ...."""
+    """Settings of the datasets of a split, by name: ``val``, or ``val 1``, ...."""
     parts = data_sets(cfg, split)
     if len(parts) == 1:
         return {split: parts[0]}
@@ -100,30 +100,30 @@ def named_parts(cfg: Config, split: str) -> dict[str, dict]:
 
 
 def pipeline_of(cfg: Config, name: str) -> list[Mapping]:
-    """Transforms of a data set that :func:`named_parts` names."""
+    """Transforms of a dataset that :func:`named_parts` names."""
     part = named_parts(cfg, name.split(" ")[0])[name]
     return list(part.get("pipeline") or ())
 
 
 def without_labels(cfg: Config, name: str) -> bool:
-    """Whether a data set is predicted alone, and not judged."""
+    """Whether a dataset is predicted alone, and not judged."""
     metrics = metrics_of(cfg, name.split(" ")[0])
     return bool(metrics) and all(metric.get("format_only") for metric in metrics)
 
 
 def unfiltered(settings: Mapping) -> dict:
-    """Settings of the same data set with all its images, as they are in the files."""
+    """Settings of the same dataset with all its images, as they are in the files."""
     # Detectors leave out images without objects, and a test keeps them.
     kept = {key: value for key, value in settings.items() if key != "filter_cfg"}
     return {**kept, "pipeline": []}
 
 
 def evaluators(cfg: Config, settings: Mapping) -> Iterator[tuple[str, Mapping]]:
-    """Metrics that judge predictions for one data set alone.
+    """Metrics that judge predictions for one dataset alone.
 
     Args:
         cfg: Config.
-        settings: Of the data set, :func:`unfiltered`.
+        settings: Of the dataset, :func:`unfiltered`.
 
     Yields:
         What the metric is called in the config, and its settings.
@@ -142,14 +142,14 @@ def evaluators(cfg: Config, settings: Mapping) -> Iterator[tuple[str, Mapping]]:
 
 
 def build(settings: Mapping, name: str) -> BaseDataset:
-    """Open a data set.
+    """Open a dataset.
 
     Raises:
         DatasetError: It cannot be opened; the message says why.
     """
     try:
         return DATASETS.build(dict(settings))
-    except Exception as error:  # whatever a data set raises is what the user wants
+    except Exception as error:  # whatever a dataset raises is what the user wants
         line = " ".join(str(error).split()) or type(error).__name__
         raise DatasetError(
             f"{name}: {type_name(settings)} cannot be opened (docs/data.md describes "
@@ -158,7 +158,7 @@ def build(settings: Mapping, name: str) -> BaseDataset:
 
 
 def open_lazily(settings: Mapping, name: str) -> BaseDataset:
-    """A data set that knows its paths and classes, and has not read its files.
+    """A dataset that knows its paths and classes, and has not read its files.
 
     Raises:
         DatasetError: Its settings are wrong, or it is of a kind that always reads.
@@ -173,7 +173,7 @@ def open_lazily(settings: Mapping, name: str) -> BaseDataset:
 
 
 def lists_as(dataset: BaseDataset, kind: type) -> bool:
-    """Whether a data set lists its samples by the code of ``kind``, not by other code.
+    """Whether a dataset lists its samples by the code of ``kind``, not by other code.
 
     Its files can be judged by the rules of ``kind`` then.
     """
@@ -184,7 +184,7 @@ def lists_as(dataset: BaseDataset, kind: type) -> bool:
 
 
 def check_num_classes(cfg: Config, report: Report, classes: Iterable) -> None:
-    """Compare the model with the data set."""
+    """Compare the model with the dataset."""
     model = cfg.get("model") or {}
     wanted = {"num_classes": num_classes(model)}
     if (model.get("train_cfg") or {}).get("augments"):  # which mix one-hot labels
@@ -194,8 +194,8 @@ def check_num_classes(cfg: Config, report: Report, classes: Iterable) -> None:
     for name, number in wanted.items():
         if number is not None and number != found:
             report.fault(
-                "model and data set differ",
-                f"{name} is {number}, and the data set has {found} classes",
+                "model and dataset differ",
+                f"{name} is {number}, and the dataset has {found} classes",
             )
 
 

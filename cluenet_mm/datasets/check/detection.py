@@ -1,4 +1,4 @@
-"""The check of a detector's data set, in COCO's format."""
+"""The check of a detector's dataset, in COCO's format."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,11 +35,11 @@ from .pipeline import note_pipeline
 def check_detection(
     cfg: Config, settings: Mapping, report: Report, options: Options
 ) -> BaseDataset | None:
-    """Fill the report and return the data set, if mmdet can load it."""
+    """Fill the report and return the dataset, if mmdet can load it."""
     dataset = open_lazily(settings, report.name)
     if not _is_coco(dataset):
         raise DatasetError(
-            f"{report.name}: of detection, data sets in COCO's format can be checked, "
+            f"{report.name}: of detection, datasets in COCO's format can be checked, "
             f"and {type_name(settings)} is none"
         )
     images, segments = _judge(cfg, dataset, report)
@@ -110,8 +110,8 @@ def _judge(cfg: Config, dataset: BaseDataset, report: Report) -> tuple[list, lis
         Images that can be used, and of panoptic ones what :func:`judge_segments` does.
     """
     report.source = dataset.ann_file
-    labelled = not without_labels(cfg, report.name)
-    content = read_json(Path(dataset.ann_file), report.name, labelled)
+    labeled = not without_labels(cfg, report.name)
+    content = read_json(Path(dataset.ann_file), report.name, labeled)
     classes = dataset.metainfo.get("classes") or ()
     annotations, categories = content["annotations"], content["categories"]
     segments = []
@@ -124,7 +124,7 @@ def _judge(cfg: Config, dataset: BaseDataset, report: Report) -> tuple[list, lis
         segments = judge_segments(annotations, images, names, classes, report)
     else:
         masks = _reads_masks(cfg, report.name)
-        judge_objects(annotations, images, names, classes, masks, report, labelled)
+        judge_objects(annotations, images, names, classes, masks, report, labeled)
     if not dataset.return_classes:  # whose model reads the names
         check_num_classes(cfg, report, classes)
     return list(images.values()), segments
@@ -142,7 +142,7 @@ def _reads_masks(cfg: Config, name: str) -> bool:
 def _check_evaluators(
     cfg: Config, settings: Mapping, dataset: BaseDataset, report: Report
 ) -> None:
-    """Metrics read annotations by paths of their own: are they the data set's?"""
+    """Metrics read annotations by paths of their own: are they the dataset's?"""
     used = {"ann_file": dataset.ann_file, "seg_prefix": dataset.data_prefix.get("seg")}
     for place, metric in evaluators(cfg, settings):
         for key, path in used.items():
@@ -153,5 +153,5 @@ def _check_evaluators(
                 or Path(judged).resolve() == Path(path).resolve()
             ):
                 continue
-            where = f"{place}.{key} is {judged}, and the data set reads {path}"
-            report.fault("evaluator and data set differ", where)
+            where = f"{place}.{key} is {judged}, and the dataset reads {path}"
+            report.fault("evaluator and dataset differ", where)

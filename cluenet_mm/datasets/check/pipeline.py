@@ -29,7 +29,7 @@ def note_pipeline(
 
     Args:
         cfg: Config.
-        report: Of a data set that :func:`~.common.named_parts` names.
+        report: Of a dataset that :func:`~.common.named_parts` names.
         sizes: Width and height of its images that can be read.
         num_images: How many it has; the number of sizes by default.
     """

@@ -68,7 +68,7 @@ REFUSED = {
     "label map has several channels": "Write labels of 0, 1, ... in one channel",
     "label map cannot be read": "Write it again",
     # config
-    "model and data set differ": "Set the number in the config",
+    "model and dataset differ": "Set the number in the config",
 }
 
 # Bytes; a larger file would be read for half a minute, once more than by training.
@@ -78,7 +78,7 @@ LARGEST_JSON = 100_000_000
 def refuse_unusable(cfg: Config, *splits: str) -> list[str]:
     """Refuse data whose use would crash or mean nothing.
 
-    Data sets of other kinds than COCO's format, image folders, and images with label
+    Datasets of other kinds than COCO's format, image folders, and images with label
     maps check themselves. Every process of a run may call this: all come to the same
     end.
 

@@ -1,4 +1,4 @@
-"""The check of a segmentor's data set."""
+"""The check of a segmentor's dataset."""
 
 import os
 from collections.abc import Mapping
@@ -29,14 +29,14 @@ from .pipeline import note_pipeline
 
 _MAPS = "seg_map_path"
 _ONE_CHANNEL = ("1", "L", "P", "I", "I;16")
-# Label maps whose headers are read before a training, spread over the data set.
+# Label maps whose headers are read before a training, spread over the dataset.
 _HEADERS = 200
 
 
 def check_segmentation(
     cfg: Config, settings: Mapping, report: Report, options: Options
 ) -> BaseDataset:
-    """Fill the report and return the data set."""
+    """Fill the report and return the dataset."""
     dataset = build(settings, report.name)
     classes = dataset.metainfo.get("classes") or ()
     ignored = _ignored_labels(cfg, settings, report.name)
@@ -74,14 +74,14 @@ def check_segmentation(
         labels = load(dict(sample, seg_fields=[]))["gt_seg_map"]
         return faults, np.bincount(labels.ravel(), minlength=256)
 
-    total, unlabelled = np.zeros(256, np.int64), 0
+    total, unlabeled = np.zeros(256, np.int64), 0
     for sample, (faults, pixels) in over(samples, look, options):
         for kind, where in faults:
             report.fault(kind, where)
         if pixels is None:
             continue
         total += pixels
-        unlabelled += not pixels[: len(classes)].any()
+        unlabeled += not pixels[: len(classes)].any()
         wrong = [
             label
             for label in np.flatnonzero(pixels).tolist()
@@ -95,7 +95,7 @@ def check_segmentation(
     report.unit = "pixels"
     report.counts = {
         "images": len(samples),
-        "images without a labelled pixel": unlabelled,
+        "images without a labeled pixel": unlabeled,
         "classes": len(classes),
         f"pixels to ignore (label {ignored})": int(total[ignored]),
     }
@@ -108,7 +108,7 @@ def check_segmentation(
 def judge_maps(cfg: Config, settings: Mapping, report: Report) -> None:
     """Fill the report with what listings and headers of label maps tell.
 
-    Data sets of mmseg's ``BaseSegDataset`` whose pipeline loads labels are judged.
+    Datasets of mmseg's ``BaseSegDataset`` whose pipeline loads labels are judged.
     """
     from mmseg.datasets import BaseSegDataset
 
