@@ -1,4 +1,4 @@
-r"""Check the files of a config's data sets, before a training stumbles over them.
+r"""Check the files of a config's datasets, before a training stumbles over them.
 
 Counts and the histogram of the classes; then the faults: missing and damaged files,
 boxes outside their image or without area, masks that cannot be read, annotations of
@@ -37,7 +37,7 @@ from cluenet_mm.datasets.check import (
     Report,
     check,
     choose_samples,
-    labelled_sample,
+    labeled_sample,
     named_parts,
 )
 from cluenet_mm.files import path_inside, write_text
@@ -88,7 +88,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def splits_of(cfg: Config, asked: list[str] | None) -> dict[str, dict]:
-    """Name and settings of every data set; of equal ones, unasked, only the first."""
+    """Name and settings of every dataset; of equal ones, unasked, only the first."""
     found = {}
     for split in asked or [s for s in SPLITS if cfg.get(f"{s}_dataloader")]:
         for name, settings in named_parts(cfg, split).items():
@@ -96,7 +96,7 @@ def splits_of(cfg: Config, asked: list[str] | None) -> dict[str, dict]:
                 continue
             found[name] = settings
     if not found:
-        raise DatasetError("the config has no data sets")
+        raise DatasetError("the config has no datasets")
     return found
 
 
@@ -159,7 +159,7 @@ def draw(cfg: Config, dataset: object, folder: Path, args: argparse.Namespace) -
     """Draw samples of all classes; those that cannot be read are among the faults."""
     visualizer = build_visualizer(cfg, dataset.metainfo)
     for index in choose_samples(dataset, args.num_samples):
-        found = labelled_sample(dataset, cfg.default_scope, index)
+        found = labeled_sample(dataset, cfg.default_scope, index)
         if found is not None:
             name, image, sample = found
             path = path_inside(folder, f"{name}.png")

@@ -45,7 +45,7 @@ def parse_args() -> argparse.Namespace:
         "FILE.json becomes FILE.bbox.json and FILE.segm.json in the format of COCO's "
         "results (detection), or FILE.panoptic.json and the folder FILE.panoptic of "
         "PNGs (panoptic segmentation); a folder gets one PNG of labels an image, "
-        "numbered as in the data set's own annotations (segmentation)",
+        "numbered as in the dataset's own annotations (segmentation)",
     )
     parser.add_argument(
         "--show-dir",

@@ -109,19 +109,19 @@ def test_a_model_with_other_classes_is_a_fault(folder):
     status, printed, _ = check(config, "--split", "val", *option)
     assert status == 1
     assert "class of the config is not in the annotations (1)\n    rectangle" in printed
-    assert "num_classes is 3, and the data set has 2 classes" in printed
+    assert "num_classes is 3, and the dataset has 2 classes" in printed
 
 
 def test_evaluators_read_the_annotations_of_their_data_set(folder):
     config = dense_data.detector_config(folder)
     other = folder / "other.json"
-    option = f"test_evaluator.ann_file={other}"  # of a data set that equals val's
+    option = f"test_evaluator.ann_file={other}"  # of a dataset that equals val's
     status, _, reports = check(config, "--cfg-options", option)
     assert status == 1
     assert reports[0]["faults"] == {}
     assert reports[1]["faults"] == {
-        "evaluator and data set differ": [
-            f"test_evaluator.ann_file is {other}, and the data set reads "
+        "evaluator and dataset differ": [
+            f"test_evaluator.ann_file is {other}, and the dataset reads "
             f"{folder / 'coco.json'}"
         ]
     }
@@ -164,8 +164,8 @@ def test_segmentation_labels_are_counted_and_checked(folder):
     maps["scene.png.png"][10, 10] = 3
     cv2.imwrite(str(folder / "maps" / "scene.png.png"), maps["scene.png.png"])
     cv2.imwrite(str(folder / "maps" / "dot.png.png"), maps["dot.png.png"][:, :-1])
-    colours = np.dstack([maps["wide.jpg.png"]] * 3)
-    cv2.imwrite(str(folder / "maps" / "wide.jpg.png"), colours)
+    colors = np.dstack([maps["wide.jpg.png"]] * 3)
+    cv2.imwrite(str(folder / "maps" / "wide.jpg.png"), colors)
     (folder / "maps" / "empty.png.png").unlink()
     jpeg = folder / "images" / "grey.jpg"
     jpeg.write_bytes(jpeg.read_bytes()[:400])
@@ -258,7 +258,7 @@ def test_classification_folders_are_checked_and_drawn(folder):
     assert status == 1
     assert report["faults"].keys() == {
         "image is damaged",
-        "model and data set differ",
+        "model and dataset differ",
     }
     assert "Traceback" not in printed
     _, _, (report,) = check(config, "--split", "val", "--no-decode")
@@ -275,8 +275,8 @@ def test_what_counts_classes_counts_those_of_the_data(folder):
     status, _, (report,) = check(config, "--split", "val", "--cfg-options", *options)
     assert status == 1
     assert report["faults"] == {
-        "model and data set differ": [
-            "data_preprocessor.num_classes is 5, and the data set has 2 classes"
+        "model and dataset differ": [
+            "data_preprocessor.num_classes is 5, and the dataset has 2 classes"
         ],
         "a metric needs more classes": [
             "test_evaluator.topk has 3, and there are 2 classes"
@@ -323,8 +323,7 @@ def test_bad_input_is_one_clear_line(folder):
     bare = folder / "bare.py"
     bare.write_text("default_scope = 'mmdet'\n")
     assert (
-        "the config has no data sets"
-        in dense_data.run_tool("check_dataset.py", bare)[0]
+        "the config has no datasets" in dense_data.run_tool("check_dataset.py", bare)[0]
     )
     command = ("check_dataset.py", bare, "--split", "val")
     assert "the config has no val_dataloader" in dense_data.run_tool(*command)[0]
