@@ -16,7 +16,7 @@ CONFIG = "cluenet/cls_digits.py"
         ("train_dataloadr.batch_size", "train_dataloader.batch_size"),
         ("train_dataloader.batchsize", "train_dataloader.batch_size"),
         ("optim_wrapper.optimizer.lrr", "optim_wrapper.optimizer.lr"),
-        ("optim_wrapper.optimizer.lr", "optim_wrapper.optimizer.lr"),
+        ("optim_wrapper.optimzer.lr", "optim_wrapper.optimizer.lr"),
         ("load_form", "load_from"),
         ("batch_size", "train_dataloader.batch_size"),
         ("nosuch.deep.key", ""),
