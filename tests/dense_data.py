@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.utils import ManagerMixin
 from mmengine.visualization import Visualizer
 
 from cluenet_mm import config_path, tool_path
@@ -215,11 +217,15 @@ def save_weights(config: Path, path: Path, seed: int = 0) -> Path:
     return path
 
 
-def forget_visualizers(kind: type[Visualizer]) -> None:
-    """MMEngine keeps them by name for a process, which here is that of many tools."""
+def forget_instances(kind: type[ManagerMixin]) -> None:
+    """MMEngine keeps them by name for a process, which here is that of many tools.
+
+    Runs that begin in one second have the same name: the second one would print into
+    the stream of the first.
+    """
     kind._instance_dict.clear()
     for derived in kind.__subclasses__():
-        forget_visualizers(derived)
+        forget_instances(derived)
 
 
 def run_tool(*words: object) -> tuple[object, str]:
@@ -228,7 +234,8 @@ def run_tool(*words: object) -> tuple[object, str]:
     Returns:
         Its exit status, or the line that it ends with, and what it printed.
     """
-    forget_visualizers(Visualizer)
+    for kind in (Visualizer, MMLogger):
+        forget_instances(kind)
     before, printed = sys.argv, io.StringIO()  # never closed: loggers keep it
     sys.argv = list(map(str, words))
     try:
