@@ -263,6 +263,9 @@ def train_rank(rank, folder, amp, counts, factors_bad, kept) -> None:
             count = MessageHub.get_current_instance().get_scalar("train/skipped_steps")
             results.append(torch.tensor(count.current()))
     torch.save(results, os.path.join(folder, f"rank{rank}.pt"))
+    # The model first: if it dropped the last reference to the group, PyTorch would join
+    # gloo's threads while it holds the lock that they wait for.
+    del model, optimizer, wrapper
     distributed.destroy_process_group()
 
 
