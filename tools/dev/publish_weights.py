@@ -1,7 +1,8 @@
 """Publish the weights of a run under a name: they become ``cluenet_mm://NAME``.
 
 The weights of CHECKPOINT (the averaged ones, if the run averaged) are rounded to half
-precision and tested with CONFIG; file and table entry go into cluenet_mm/weights.
+precision and tested with the config of the run; file and table entry go into
+cluenet_mm/weights.
 
 Example: python tools/dev/publish_weights.py work_dirs/run/epoch_45.pth \
     cluenet/cls_cifar100.py cluenet_micro_cifar100 --dataset CIFAR-100 --commit 8d6d4ad
@@ -175,9 +176,10 @@ def main() -> None:
     try:
         loaded = load_checkpoint(args.checkpoint)
         check_resume(loaded, args.checkpoint)
-        cfg = Config.fromfile(config_path(args.config))
+        model = build_model(Config.fromfile(config_path(args.config)))
+        state = in_half_precision(model, loaded, args.checkpoint)
+        cfg = Config.fromfile(config_path(args.trained_with or args.config))
         cfg.merge_from_dict(args.cfg_options)
-        state = in_half_precision(build_model(cfg), loaded, args.checkpoint)
         origin = describe(args, cfg, loaded)
         origin["metrics"], classes = measure(cfg, state)
         classes = list(dataset_meta(loaded).get("classes", classes))
