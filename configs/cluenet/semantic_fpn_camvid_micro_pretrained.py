@@ -1,0 +1,12 @@
+# semantic_fpn_camvid_micro.py from the published weights of CIFAR-100.
+_base_ = "semantic_fpn_camvid_micro.py"
+
+model = dict(
+    backbone=dict(
+        init_cfg=dict(
+            type="Pretrained",
+            checkpoint="cluenet_mm://cluenet_micro_cifar100",
+            prefix="backbone.",
+        )
+    )
+)
