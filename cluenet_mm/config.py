@@ -14,7 +14,7 @@ from mmengine.registry import Registry
 from torch import nn
 
 from .config_check import refuse_impossible, unknown_keys
-from .config_names import fill_names
+from .config_variables import fill_names
 from .errors import one_line, warn
 from .package_data import config_name, config_path
 
@@ -63,7 +63,7 @@ def read_config(name: str, options: Mapping[str, Any] | None = None) -> Config:
     """Open a config, override settings of it, and fill the names that it uses.
 
     ``"$image_size"`` in a config is the value that ``image_size`` has at its top
-    (:mod:`cluenet_mm.config_names`), and ``num_classes = "auto"`` is what
+    (:mod:`cluenet_mm.config_variables`), and ``num_classes = "auto"`` is what
     :func:`count_classes` finds.
 
     Args:
