@@ -54,7 +54,8 @@ def photos(tmp_path_factory):
 
 def sizes(cfg) -> set:
     pipelines = [
-        cfg[f"{split}_dataloader"].dataset.pipeline for split in ("train", "val", "test")
+        cfg[f"{split}_dataloader"].dataset.pipeline
+        for split in ("train", "val", "test")
     ]
     return {
         step.get("scale", step.get("crop_size"))
@@ -122,7 +123,9 @@ def test_a_wrong_root_or_a_flat_folder_is_one_line(photos, monkeypatch):
     for root, fault in (("none", "is not a folder"), ("flat", "has no folders")):
         words = ("train.py", "mine.py", "--cfg-options", f"data_root={root}")
         ending, printed = dense_data.run_tool(*words)
-        assert ending.startswith(f"error: cannot count the classes: {root}/train {fault}")
+        assert ending.startswith(
+            f"error: cannot count the classes: {root}/train {fault}"
+        )
         assert ending.endswith("or set num_classes")
         assert printed == ""
         ending, _ = dense_data.run_tool(*words, "num_classes=3")
