@@ -18,6 +18,7 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 
 from .config import type_name
 
@@ -172,20 +173,13 @@ def summary(runner: Runner, *phases: str) -> str:
         runner: From :func:`~cluenet_mm.runner.build_runner`, with the same phases.
         phases: Which of ``"train"``, ``"val"`` and ``"test"`` will run.
     """
-    cfg, model = runner.cfg, runner.model
-    while is_model_wrapper(model):
-        model = model.module
+    cfg = runner.cfg
     loops = {p: getattr(runner, f"{p}_loop", None) for p in phases}
     loops = {phase: loop for phase, loop in loops.items() if loop is not None}
-    number = sum(parameter.numel() for parameter in model.parameters())
-    backbone = getattr(model, "backbone", None)
-    network = type(model).__name__
-    if backbone is not None:
-        network += f" with {type(backbone).__name__}"
     lines = {
         "device": _device(),
         "data": _data(loops),
-        "model": f"{network}, {number:,} parameters",
+        "model": _model(runner.model),
     }
     if "train" in loops:
         lines["training"] = _training(runner, loops["train"])
@@ -205,6 +199,17 @@ def _device() -> str:
 
 def _count(number: int, unit: str) -> str:
     return f"{number:,} {unit}" + "s" * (number != 1)
+
+
+def _model(model: nn.Module | Mapping) -> str:
+    if isinstance(model, Mapping):  # FlexibleRunner builds it in the end
+        return type_name(model)
+    while is_model_wrapper(model):
+        model = model.module
+    text = type(model).__name__
+    if (backbone := getattr(model, "backbone", None)) is not None:
+        text += f" with {type(backbone).__name__}"
+    return f"{text}, {sum(p.numel() for p in model.parameters()):,} parameters"
 
 
 def _data(loops: Mapping[str, Any]) -> str:

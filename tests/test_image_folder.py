@@ -26,6 +26,7 @@ NAMES = [
     if "_folder" in name
     and Config.fromfile(config_path(name)).get("num_classes") == "auto"
 ]
+SPLITS = ("train", "val", "test")
 CLASSES = ("bird", "cat", "dog")
 SIZES = ((20, 30), (40, 24), (33, 33), (90, 18))
 
@@ -66,8 +67,7 @@ def sizes(cfg) -> set:
 
 
 def roots(cfg) -> set:
-    splits = ("train", "val", "test")
-    return {cfg[f"{split}_dataloader"].dataset.data_root for split in splits}
+    return {cfg[f"{split}_dataloader"].dataset.data_root for split in SPLITS}
 
 
 def test_every_family_has_one():
