@@ -86,6 +86,7 @@ setup(
     extras_require={
         name: requirements(name) for name in ("mminstall", "tests", "optional")
     },
+    entry_points={"console_scripts": ["cluenet_mm = cluenet_mm.__main__:main"]},
     cmdclass={"build_py": BuildWithPackageData},
     zip_safe=False,
 )

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.fileio import list_dir_or_file
 from mmengine.registry import Registry
 from torch import nn
 
 from .config_check import refuse_impossible, unknown_keys
+from .config_variables import fill_names
 from .errors import one_line, warn
 from .package_data import config_name, config_path
 
 __all__ = [
     "BUILD_ERRORS",
+    "count_classes",
     "default_work_dir",
     "find_config",
     "image_shape",
@@ -57,7 +60,11 @@ def find_config(name: str) -> Path:
 
 
 def read_config(name: str, options: Mapping[str, Any] | None = None) -> Config:
-    """Open a config and override settings of it.
+    """Open a config, override settings of it, and fill the names that it uses.
+
+    ``"$image_size"`` in a config is the value that ``image_size`` has at its top
+    (:mod:`cluenet_mm.config_variables`), and ``num_classes = "auto"`` is what
+    :func:`count_classes` finds.
 
     Args:
         name: Path, or name of a config of this package.
@@ -86,8 +93,39 @@ def read_config(name: str, options: Mapping[str, Any] | None = None) -> Config:
         raise ValueError(
             f"--cfg-options do not fit config {name}: {one_line(error)}"
         ) from error
+    fill_names(cfg, {"num_classes": count_classes})
     refuse_impossible(cfg)
     return cfg
+
+
+def count_classes(cfg: Config) -> int:
+    """Classes that a dataset of a config names, or else the folders in its folder.
+
+    Of the splits, train counts if its folder is there, else val, else test.
+
+    Raises:
+        ValueError: No dataset has a folder, or that has no folders.
+    """
+    roots = []
+    for split in ("train", "val", "test"):
+        if not cfg.get(f"{split}_dataloader"):
+            continue
+        dataset = inner_datasets(cfg[f"{split}_dataloader"].dataset)[0]
+        named = (dataset.get("metainfo") or dataset).get("classes")
+        if isinstance(named, list | tuple):
+            return len(named)
+        prefix = dataset.get("data_prefix") or ""
+        if isinstance(prefix, Mapping):
+            prefix = prefix.get("img_path") or ""
+        roots.append(Path(dataset.get("data_root") or "", prefix))
+    there = [root for root in roots if root.is_dir()]
+    if there and (number := len(list(list_dir_or_file(there[0], list_file=False)))):
+        return number
+    where = f"{there[0]} has no folders" if there else f"{roots[0]} is not a folder"
+    raise ValueError(
+        f"cannot count the classes: {where}. Set data_root to a folder with "
+        "train/<class>/<image> and val/<class>/<image>, or set num_classes"
+    )
 
 
 def default_work_dir(cfg: Config) -> str:

@@ -1,15 +1,17 @@
 """From a config to MMEngine's runner: processes, mixed precision, resuming."""
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from torch import nn
 
 from .checkpoint import (
     CheckpointError,
@@ -32,6 +34,7 @@ from .files import check_writable
 from .inference.model import build_model
 from .memory import keep_free_memory
 from .package_data import config_name
+from .terminal import TerminalRunner
 from .training.distributed import say, setup_launcher
 
 __all__ = [
@@ -115,6 +118,8 @@ def check_checkpoint(checkpoint: str) -> None:
 def build_runner(cfg: Config, *phases: str) -> Runner:
     """Build MMEngine's runner, or the one that ``runner_type`` of the config names.
 
+    MMEngine's has the terminal of :mod:`cluenet_mm.terminal`.
+
     Args:
         cfg: Config.
         phases: Which of ``"train"``, ``"val"`` and ``"test"`` will run; their data
@@ -124,11 +129,13 @@ def build_runner(cfg: Config, *phases: str) -> Runner:
         BuildError: A part cannot be built; the message says which, and why.
     """
     with _building(cfg):
-        runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+        own = "runner_type" in cfg
+        runner = RUNNERS.build(cfg) if own else TerminalRunner.from_cfg(cfg)
         for phase in phases:
             getattr(runner, f"{phase}_loop")
         if "train" in phases and isinstance(runner, Runner):  # FlexibleRunner has none
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    _check_channels(cfg.get("model") or {}, runner.model)
     return runner
 
 
@@ -150,6 +157,12 @@ def _build_fault(cfg: Config, error: Exception) -> str:
     part, cure = "the runner", ""
     if "build_model" in builders:
         part = "the model"
+        if "unexpected keyword argument" in str(error):
+            cure = (
+                ". Where a config inherits a part and changes its type, write "
+                "_delete_=True beside the type: the options of the old one stay "
+                "otherwise"
+            )
     elif "build_optim_wrapper" in builders:
         # MMEngine does not say which type it does not know.
         part = f"the optimizer {cfg.optim_wrapper.get('optimizer')}"
@@ -165,6 +178,37 @@ def _build_fault(cfg: Config, error: Exception) -> str:
             name = config_name(cfg.filename) or cfg.filename
             cure = f"; tools/check_dataset.py {name} says more"
     return f"{part} cannot be built: {one_line_with_place(error)}{cure}"
+
+
+def _check_channels(settings: Mapping, model: nn.Module) -> None:
+    """Refuse a neck, or heads without one, that expect the maps of another backbone.
+
+    Raises:
+        BuildError: Names the setting and its value.
+    """
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    found = getattr(getattr(model, "backbone", None), "out_channels", None)
+    if not isinstance(found, tuple):  # not a backbone of this package
+        return
+    parts = {"neck": settings.get("neck") or {}}
+    if not parts["neck"]:
+        parts = {name: settings.get(name) for name in ("decode_head", "auxiliary_head")}
+    for name, part in parts.items():
+        wanted = part.get("in_channels") if isinstance(part, Mapping) else None
+        given = list(found)
+        if name != "neck" and isinstance(part, Mapping):
+            chosen = part.get("in_index", -1)
+            several = isinstance(chosen, list | tuple)
+            chosen = [i for i in (chosen if several else [chosen]) if i < len(found)]
+            given = [found[i] for i in chosen]
+        wanted = [wanted] if isinstance(wanted, int) else wanted
+        if wanted and list(wanted) != given:
+            raise BuildError(
+                f"cannot use model.{name}: it is for maps of {list(wanted)} channels, "
+                f"and the backbone gives {given}. Set model.{name}.in_channels, or "
+                "out_indices of the backbone"
+            )
 
 
 def use_amp(cfg: Config) -> None:

@@ -13,11 +13,11 @@ from mmengine.registry import TRANSFORMS, DefaultScope
 from torch import Tensor, nn
 
 from .checkpoint import dataset_meta, load_checkpoint, load_weights
-from .config import type_name
+from .config import read_config, type_name
 from .inference.images import read_image
 from .inference.model import build_model
 from .interpret import class_probabilities, find_backbone, to_input, trace
-from .package_data import config_path, data_path
+from .package_data import data_path
 from .weights import published
 
 __all__ = ["LoadedModel", "load_model", "register_models"]
@@ -184,7 +184,7 @@ def load_model(
             )
         name, checkpoint = table[name].config, f"cluenet_mm://{name}"
     if isinstance(name, str):
-        name = Config.fromfile(name if Path(name).is_file() else config_path(name))
+        name = read_config(name)
     loaded = load_checkpoint(checkpoint)
     model = build_model(name)
     load_weights(model, loaded, checkpoint)

@@ -13,11 +13,19 @@ from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
 from PIL import Image
 
+from cluenet_mm.config import read_config
+
 CONFIGS = Path(__file__).parents[1] / "configs"
 CLASSIFIERS = sorted([*CONFIGS.glob("*/cls_*.py"), *CONFIGS.glob("baselines/*.py")])
 by_name = pytest.mark.parametrize(
     "path", CLASSIFIERS, ids=lambda p: f"{p.parent.name}/{p.stem}"
 )
+
+
+def read(path):
+    """A config, with ten classes where they are counted in a folder of the user."""
+    named = Config.fromfile(path).get("num_classes") == "auto"
+    return read_config(str(path), {"num_classes": 10} if named else {})
 
 
 def build(cfg):
@@ -27,7 +35,7 @@ def build(cfg):
 
 @by_name
 def test_a_classifier_trains_one_step(path):
-    cfg = Config.fromfile(path)
+    cfg = read(path)
     if "drop_path_rate" in cfg.model.backbone:
         cfg.model.backbone.drop_path_rate = 0.0  # it would skip blocks of this one step
     model = build(cfg)

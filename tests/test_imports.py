@@ -11,15 +11,15 @@ PACKAGE = ROOT / "cluenet_mm"
 # A part imports only what stands above it; those of one line do not import each other.
 ORDER = (
     ("environment", "errors", "files", "memory", "ops", "package_data", "version"),
-    ("config_check", "weights"),
+    ("config_check", "config_variables", "weights"),
     ("layers", "checkpoint", "config", "tasks"),
     ("registry",),
-    ("backbones", "datasets", "training"),
+    ("backbones", "datasets", "terminal", "training"),
     ("conversion", "decoders", "evaluation"),
     ("inference",),
     ("deploy", "flops", "hooks", "interpret", "runner"),
     ("benchmark", "zoo"),
-    ("cli",),
+    ("__main__", "cli"),
 )
 LEVELS = {part: level for level, parts in enumerate(ORDER) for part in parts}
 # Imported when their classes are looked up.

@@ -100,6 +100,19 @@ def test_installed_copy_finds_its_config_and_tool(installed, tmp_path):
     ]
 
 
+def test_installed_copy_has_commands(installed, tmp_path):
+    (info,) = installed.glob("*.dist-info")
+    script = (info / "entry_points.txt").read_text()
+    assert "cluenet_mm = cluenet_mm.__main__:main" in script
+    code = (
+        "import runpy, sys; sys.argv[1:] = ['get_flops', 'cluenet/cls_digits']\n"
+        "runpy.run_module('cluenet_mm', run_name='__main__')"
+    )
+    result = run_python(code, tmp_path, PYTHONPATH=str(installed))
+    assert result.returncode == 0, result.stderr
+    assert "cluenet/cls_digits, 32x32 pixels" in result.stdout
+
+
 def test_checkout_without_installation_finds_its_config(checkout, tmp_path):
     code = f"from cluenet_mm import config_path; print(config_path({CONFIG!r}))"
     result = run_python(code, tmp_path, PYTHONPATH=str(checkout))

@@ -58,3 +58,55 @@ def test_broken_annotations_are_named_with_the_tool_that_says_more(tmp_path):
         "; tools/check_dataset.py cluenet/mask_rcnn_digits.py says more",
     ):
         assert words in str(end.value)
+
+
+FOREIGN = """
+_base_ = "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"
+backbone = dict(type="cluenet_mm.CLUENet", arch="tiny", out_indices=(0, 1, 2, 3))
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("backbone=backbone", "unexpected keyword argument .* write _delete_=True"),
+        (
+            "backbone=dict(_delete_=True, **backbone)",
+            r"cannot use model\.neck: it is for maps of \[256, 512, 1024, 2048\] "
+            r"channels, and the backbone gives \[32, 64, 196, 320\]\. Set "
+            r"model\.neck\.in_channels",
+        ),
+    ],
+)
+def test_a_foreign_config_is_told_what_it_lacks(tmp_path, model, message):
+    pytest.importorskip("mmdet")
+    path = tmp_path / "retina.py"
+    path.write_text(FOREIGN + f"model = dict({model})\n")
+    cfg = read_config(str(path))
+    cfg.work_dir = str(tmp_path)
+    with pytest.raises(BuildError, match=message):
+        build_runner(cfg)
+    neck = ", neck=dict(in_channels=[32, 64, 196, 320])"
+    model = f"backbone=dict(_delete_=True, **backbone){neck}"
+    path.write_text(FOREIGN + f"model = dict({model})\n")
+    cfg = read_config(str(path))
+    cfg.work_dir = str(tmp_path)
+    build_runner(cfg)
+
+
+def test_heads_without_a_neck_are_told_their_channels(tmp_path):
+    pytest.importorskip("mmseg")
+    path = tmp_path / "uper.py"
+    path.write_text(
+        '_base_ = "mmseg::upernet/upernet_r50_4xb4-160k_ade20k-512x512.py"\n'
+        'backbone = dict(type="cluenet_mm.CLUENet", arch="tiny", '
+        "out_indices=(0, 1, 2, 3))\n"
+        "model = dict(pretrained=None, backbone=dict(_delete_=True, **backbone), "
+        "decode_head=dict(in_channels=[32, 64, 196, 320]))\n"
+    )
+    cfg = read_config(str(path))
+    cfg.work_dir = str(tmp_path)
+    with pytest.raises(BuildError, match=r"model\.auxiliary_head: .*\[1024\].*\[196\]"):
+        build_runner(cfg)
+    cfg.model.auxiliary_head.in_channels = 196
+    build_runner(cfg)

@@ -28,7 +28,8 @@ from cluenet_mm.inference.predictions import (
 from cluenet_mm.inference.tta import use_tta
 from cluenet_mm.runner import BuildError, build_runner, check_checkpoint, load_config
 from cluenet_mm.tasks import task_of
-from cluenet_mm.training.distributed import finish
+from cluenet_mm.terminal import results, summary
+from cluenet_mm.training.distributed import finish, say
 
 
 def parse_args() -> argparse.Namespace:
@@ -107,7 +108,8 @@ def test(cfg: Config, out: Path | None) -> None:
         runner = build_runner(cfg, "test")
         if out and out.suffix in PICKLES:
             pickle_predictions(runner, staging_folder(out) / out.name)
-        runner.test()
+        say(summary(runner, "test"))
+        say(results("Result", runner.test()))
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.cli import add_run_arguments, fail, parse_arguments
@@ -22,6 +23,7 @@ from cluenet_mm.runner import (
     set_resume,
     use_amp,
 )
+from cluenet_mm.terminal import results, summary
 from cluenet_mm.training.distributed import finish, say
 
 
@@ -86,7 +88,7 @@ def next_command(saved: bool) -> str:
         saved: Whether this process wrote a checkpoint, from which it goes on; the same
             command begins again otherwise.
     """
-    words = ["python", *sys.argv]
+    words = ["python", *sys.orig_argv[1:]]
     if not saved:
         return shlex.join(words)
     if "--resume" in words:
@@ -104,6 +106,17 @@ def last_save(work_dir: str) -> int | None:
     return pointer.stat().st_mtime_ns if pointer.is_file() else None
 
 
+def last_metrics(runner: Runner) -> dict[str, float]:
+    """What the last validation found; nothing without one."""
+    scalars = runner.message_hub.log_scalars
+    found = {
+        name.removeprefix("val/"): scalar.current()
+        for name, scalar in scalars.items()
+        if name.startswith("val/")
+    }
+    return {k: v for k, v in found.items() if k not in ("time", "data_time")}
+
+
 def train(cfg: Config, distributed: bool) -> int:
     """Train and return the exit status."""
     runner, before = None, last_save(cfg.work_dir)
@@ -111,7 +124,10 @@ def train(cfg: Config, distributed: bool) -> int:
         runner = build_runner(cfg, "train", "val")
         if not any(isinstance(hook, StrictLoadHook) for hook in runner.hooks):
             runner.register_hook(StrictLoadHook(partial=True))
+        say(summary(runner, "train", "val"))
         runner.train()
+        if found := last_metrics(runner):
+            say(results("Last validation", found))
     except (BuildError, CheckpointError, WriteError) as error:
         fail(error)
     except KeyboardInterrupt:

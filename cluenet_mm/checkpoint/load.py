@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from functools import reduce
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,25 @@ def check_optimizer(
             f"{_lengths(saved)} parameters, that of the config {_lengths(wanted)}. "
             "Give the config that the checkpoint was trained with."
         )
+
+
+def kept_rates(optimizer: Optimizer, checkpoint: Mapping) -> tuple[float, float] | None:
+    """Learning rates that differ between a run and the checkpoint it goes on from.
+
+    Args:
+        optimizer: That of the run, after its schedulers were built.
+        checkpoint: One that :func:`check_optimizer` let pass.
+
+    Returns:
+        The base rate of the first group that differs, in the checkpoint, whose state
+        replaces the other, and in the run; None if there is none.
+    """
+    groups = checkpoint["optimizer"].get("param_groups", ())
+    for saved, group in zip(groups, optimizer.param_groups, strict=True):
+        kept, wanted = saved.get("initial_lr"), group.get("initial_lr")
+        if None not in (kept, wanted) and not isclose(kept, wanted, rel_tol=1e-6):
+            return kept, wanted
+    return None
 
 
 def _lengths(lengths: list[int]) -> str:

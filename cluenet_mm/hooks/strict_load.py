@@ -6,7 +6,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 from ..checkpoint import check_resume, check_weights
-from ..checkpoint.load import check_optimizer
+from ..checkpoint.load import check_optimizer, kept_rates
 from ..registry import HOOKS
 
 
@@ -59,4 +59,12 @@ class StrictLoadHook(Hook):
         if resuming:
             check_resume(checkpoint, source)
             if isinstance(runner.optim_wrapper, OptimWrapper):
-                check_optimizer(runner.optim_wrapper.optimizer, checkpoint, source)
+                optimizer = runner.optim_wrapper.optimizer
+                check_optimizer(optimizer, checkpoint, source)
+                if rates := kept_rates(optimizer, checkpoint):
+                    runner.logger.warning(
+                        "A resumed run keeps the learning rate of its checkpoint, "
+                        f"{rates[0]:g}: the {rates[1]:g} that config and options ask "
+                        "for has no effect. For another rate, start a new run with "
+                        f"--cfg-options load_from={source}"
+                    )

@@ -37,9 +37,16 @@ class PointEmbedding(nn.Module):
             as a convolution without padding does.
 
         Raises:
-            ValueError: If a side of the image is smaller than one patch.
+            ValueError: If a side of the image is smaller than one patch, or it has
+                other channels.
         """
-        batch, _, height, width = image.shape
+        batch, channels, height, width = image.shape
+        wanted = self.projection.in_channels - 2  # without the coordinates
+        if channels != wanted:
+            raise ValueError(
+                f"cannot embed an image of {channels} channels: the network is for "
+                f"{wanted}. Repeat a gray image, or set in_channels"
+            )
         if min(height, width) < self.min_size:
             raise ValueError(
                 f"an image of {height} x {width} pixels is smaller than one "

@@ -76,6 +76,14 @@ def test_outputs_are_what_mmcv_s_operators_read(family):
 
 
 @families
+def test_an_image_of_other_channels_is_named(family):
+    with pytest.raises(
+        ValueError, match="an image of 1 channels: the network is for 3"
+    ):
+        build(family)(torch.rand(1, 1, 32, 32))
+
+
+@families
 def test_too_small_an_image_is_named(family):
     with pytest.raises(ValueError, match="3 x 40 pixels is smaller"):
         build(family)(torch.randn(1, 3, 3, 40))

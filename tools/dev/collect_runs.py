@@ -8,6 +8,7 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from mmengine.config import Config
@@ -39,7 +40,8 @@ def read_run(work_dir: Path) -> dict:
         work_dir: What ``tools/train.py --work-dir`` wrote.
 
     Returns:
-        ``config`` (name of its file), ``backbone`` (class), ``seed``, ``device`` and
+        ``config`` (name of its file), ``backbone`` (class), ``weights`` (address or
+        name of the file that it started from, empty for none), ``seed``, ``device`` and
         ``pytorch`` of the last start, ``length`` of training up to the last evaluation
         in words, ``hours`` spent in training steps, ``loss`` (pairs of iteration and
         training loss) and ``metrics`` (a dict with ``step`` for every evaluation).
@@ -75,6 +77,7 @@ def read_run(work_dir: Path) -> dict:
     return {
         "config": next(work_dir.glob("*.py")).stem,
         "backbone": type_name(cfg.model.backbone),
+        "weights": start_of(cfg),
         "seed": cfg.get("randomness", {}).get("seed"),
         "device": first(r"^ +GPU 0(?:,\d+)*: (.+)$", log) or "CPU",
         "pytorch": first(r"^ +PyTorch: (.+)$", log),
@@ -83,6 +86,18 @@ def read_run(work_dir: Path) -> dict:
         "loss": [(step, round(losses[step][0], 5)) for step in steps],
         "metrics": [metrics[step] for step in sorted(metrics)],
     }
+
+
+def start_of(cfg: Config) -> str:
+    """Weights that a run started from, a resumed one excepted."""
+    starts = cfg.model.backbone.get("init_cfg") or []
+    starts = [starts] if isinstance(starts, Mapping) else starts
+    found = [start["checkpoint"] for start in starts if "checkpoint" in start]
+    if not cfg.get("resume") and cfg.get("load_from"):
+        found = [cfg.load_from]
+    if not found:
+        return ""
+    return found[0] if "://" in found[0] else Path(found[0]).name
 
 
 def first(pattern: str, text: str) -> str | None:

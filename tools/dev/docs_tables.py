@@ -208,16 +208,18 @@ def last(runs: list[dict], metric: str) -> list[float]:
 
 def runs_table(paths: list[Path], option: str) -> str:
     """What the last evaluations reached: means over the seeds, and their range."""
-    groups: dict[tuple[str, str], list[dict]] = {}
+    groups: dict[tuple[str, str, str], list[dict]] = {}
     runs = read(*paths, RUNS)["runs"]
     for run in runs:
-        groups.setdefault((run["config"], run["backbone"]), []).append(run)
+        key = run["config"], run["backbone"], run.get("weights", "")
+        groups.setdefault(key, []).append(run)
     shown = {k: title for k, title in METRICS.items() if last(runs, k)}
     rows = []
-    for (config, backbone), group in groups.items():
+    for (config, backbone, weights), group in groups.items():
         row = {
             "config": f"`{config}`",
             "backbone": backbone,
+            "weights": weights and f"`{weights}`",
             "seeds": str(len(group)),
             "length": group[0]["length"],
             "device": group[0]["device"],

@@ -157,7 +157,7 @@ def main() -> int:
         save(figure, path_inside(args.out_dir, f"{name}.png"))
 
     failed = for_each_image(found, draw)
-    print(f"{len(found) - len(failed)} pictures in {args.out_dir}")
+    print(f"{args.out_dir}: pictures {len(found) - len(failed)}")
     return report_failures(failed, len(found))
 
 

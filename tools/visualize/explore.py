@@ -174,7 +174,7 @@ def main() -> int:
         except OSError as error:
             fail(error)
         size = args.out.stat().st_size / 1e6
-        print(f"{args.out}: {len(shown)} images, {size:.1f} MB; open it in a browser")
+        print(f"{args.out}: images: {len(shown)}, {size:.1f} MB; open it in a browser")
     return report_failures(failed, len(found))
 
 

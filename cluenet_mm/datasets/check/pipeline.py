@@ -84,7 +84,7 @@ def _note_crop(
     height, width = size
     shares = [min(width, w) * min(height, h) / (w * h) for w, h in sizes]
     share = median(shares)
-    if share < _SMALL_SHARE:
+    if share <= _SMALL_SHARE:
         report.notes.append(
             f"training sees {share:.1%} of a photograph (median): RandomCrop takes "
             f"{width} x {height} of images of up to {_text(max(sizes, key=prod))} "

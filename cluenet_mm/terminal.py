@@ -1,0 +1,259 @@
+"""What a run shows on the terminal; everything else is in its log file.
+
+MMEngine logs environment, config and hooks, some 270 lines, before the first step.
+"""
+
+import logging
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from numbers import Real
+from typing import Any
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from .config import type_name
+
+__all__ = ["TerminalRunner", "results", "summary"]
+
+# Beginnings of records of MMEngine that tell a user nothing.
+_FILE_ONLY = (
+    '"FileClient" will be deprecated',
+    '"HardDiskBackend" is the alias',
+    "Checkpoints will be saved to",  # which the summary says
+    "Distributed training is not used",
+    "Exp name: ",
+    "Saving checkpoint at",
+    "The previous best checkpoint",
+    "paramwise_options -- ",
+)
+_BAR = 20
+_REFRESH = 0.5  # seconds
+_CLEAR_LINE = "\r\033[K"
+
+
+class TerminalRunner(Runner):
+    """MMEngine's runner with a terminal for people: warnings, progress, results.
+
+    Where the output is a terminal, a bar takes the place of the lines of progress.
+    """
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> logging.Logger:
+        """Build MMEngine's logger, and choose what it shows."""
+        logger = super().build_logger(*args, **kwargs)
+        self._bar = _Bar() if sys.stdout.isatty() and not self.rank else None
+        for handler in logger.handlers:
+            if type(handler) is logging.StreamHandler:  # its children write files
+                handler.addFilter(_Shown(self._bar))
+        return logger
+
+    def register_hooks(self, *args: Any, **kwargs: Any) -> None:
+        """Register the hooks of the config, and the bar."""
+        super().register_hooks(*args, **kwargs)
+        if self._bar is not None:
+            self.register_hook(_ProgressHook(self._bar), "VERY_LOW")
+
+
+class _Bar:
+    """One line at the end of the terminal, which later output replaces."""
+
+    def __init__(self) -> None:
+        self._time = 0.0
+
+    def due(self) -> bool:
+        """Whether the line is old."""
+        return time.monotonic() - self._time >= _REFRESH
+
+    def show(self, text: str) -> None:
+        text = text[: shutil.get_terminal_size().columns - 1]  # a second would stay
+        print(f"{_CLEAR_LINE}{text}", end="", flush=True)
+        self._time = time.monotonic()
+
+    def clear(self) -> None:
+        if self._time:
+            print(_CLEAR_LINE, end="", flush=True)
+            self._time = 0.0
+
+
+class _Shown(logging.Filter):
+    """What of the log a terminal shows."""
+
+    def __init__(self, bar: _Bar | None) -> None:
+        super().__init__()
+        self._bar = bar
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if text.startswith(_FILE_ONLY):
+            return False
+        if record.levelno <= logging.INFO:
+            if record.module == "runner" and "\n" in text:  # MMEngine's lists
+                return False
+            if record.module == "logger_hook" and self._replaced(record.funcName):
+                return False
+        if self._bar is not None:
+            self._bar.clear()
+        return True
+
+    def _replaced(self, function: str) -> bool:
+        """Whether a bar, or the table of results, says what a hook logs."""
+        by_bar = self._bar is not None and function.endswith("_iter")
+        return by_bar or function == "after_test_epoch"
+
+
+class _ProgressHook(Hook):
+    """Moves the bar."""
+
+    def __init__(self, bar: _Bar) -> None:
+        self._bar = bar
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: object = None,
+        outputs: Mapping | None = None,
+    ) -> None:
+        """Show epoch, iteration, loss, learning rate, and the time that is left."""
+        if not self._bar.due():
+            return
+        loop = runner.train_loop
+        if runner.max_epochs and hasattr(loop, "max_epochs"):
+            name = f"epoch {runner.epoch + 1}/{loop.max_epochs}"
+            now, end = batch_idx + 1, len(loop.dataloader)
+        else:
+            name, now, end = "train", runner.iter + 1, runner.max_iters
+        scalars = runner.message_hub.log_scalars
+        words = [
+            f"{word} {scalars[key].current():.4g}"
+            for word, key in (("loss", "train/loss"), ("lr", "train/lr"))
+            if key in scalars
+        ]
+        self._show(runner, name, now, end, *words)
+
+    def _after_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: object = None,
+        outputs: Sequence | None = None,
+        mode: str = "train",
+    ) -> None:
+        """Show the progress of an evaluation."""
+        if self._bar.due():
+            end = len(getattr(runner, f"{mode}_dataloader"))
+            self._show(runner, mode, batch_idx + 1, end)
+
+    def _after_epoch(self, runner: Runner, mode: str = "train") -> None:
+        self._bar.clear()
+
+    def after_run(self, runner: Runner) -> None:
+        self._bar.clear()
+
+    def _show(self, runner: Runner, name: str, now: int, end: int, *words: str) -> None:
+        done = "#" * (_BAR * now // end)
+        words = list(words)
+        if (left := runner.message_hub.runtime_info.get("eta")) is not None:
+            words.append(f"eta {timedelta(seconds=int(left))}")
+        self._bar.show(f"{name} [{done:<{_BAR}}] {now}/{end}  {'  '.join(words)}")
+
+
+def summary(runner: Runner, *phases: str) -> str:
+    """Device, data, model, length and folder of a run, in a line each.
+
+    Args:
+        runner: From :func:`~cluenet_mm.runner.build_runner`, with the same phases.
+        phases: Which of ``"train"``, ``"val"`` and ``"test"`` will run.
+    """
+    cfg = runner.cfg
+    loops = {p: getattr(runner, f"{p}_loop", None) for p in phases}
+    loops = {phase: loop for phase, loop in loops.items() if loop is not None}
+    lines = {
+        "device": _device(),
+        "data": _data(loops),
+        "model": _model(runner.model),
+    }
+    if "train" in loops:
+        lines["training"] = _training(runner, loops["train"])
+    elif cfg.get("load_from"):
+        lines["weights"] = cfg.load_from
+    lines["log"] = f"{runner.log_dir}/{runner.timestamp}.log"
+    return "".join(f"{name:<9} {text}\n" for name, text in lines.items()).rstrip()
+
+
+def _device() -> str:
+    device, processes = get_device(), get_world_size()
+    name = torch.cuda.get_device_name() if device == "cuda" else device.upper()
+    if device == "cpu":
+        name += f", {_count(torch.get_num_threads(), 'thread')}"
+    return f"{name}, {processes} processes" if processes > 1 else name
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number:,} {unit}" + "s" * (number != 1)
+
+
+def _model(model: nn.Module | Mapping) -> str:
+    if isinstance(model, Mapping):  # FlexibleRunner builds it in the end
+        return type_name(model)
+    while is_model_wrapper(model):
+        model = model.module
+    text = type(model).__name__
+    if (backbone := getattr(model, "backbone", None)) is not None:
+        text += f" with {type(backbone).__name__}"
+    return f"{text}, {sum(p.numel() for p in model.parameters()):,} parameters"
+
+
+def _data(loops: Mapping[str, Any]) -> str:
+    words, classes = [], ()
+    for phase, loop in loops.items():
+        dataset = loop.dataloader.dataset
+        words.append(f"{phase} {len(dataset):,}")
+        classes = (getattr(dataset, "metainfo", None) or {}).get("classes") or classes
+    if classes:
+        words.append(f"classes {len(classes):,}")
+    return ", ".join(words)
+
+
+def _training(runner: Runner, loop: Any) -> str:
+    batch = getattr(loop.dataloader, "batch_size", None)
+    if getattr(loop, "max_epochs", None) and runner.cfg.train_cfg.get("max_epochs"):
+        length = _count(loop.max_epochs, "epoch")
+        length += f" of {_count(len(loop.dataloader), 'step')}"
+    else:
+        length = _count(loop.max_iters, "step")
+    if batch:
+        length += f" of {_count(batch, 'image')}"
+        if (processes := get_world_size()) > 1:
+            length += f" x {processes}"
+    wrapper = runner.cfg.optim_wrapper
+    optimizer = wrapper.get("optimizer") or {}
+    if "Amp" in type_name(wrapper.get("type", "OptimWrapper")):
+        length += ", mixed precision"
+    if "type" in optimizer:
+        length += f", {type_name(optimizer)}"
+    if "lr" in optimizer:
+        length += f", learning rate {optimizer['lr']:g}"
+        if (runner.cfg.get("auto_scale_lr") or {}).get("enable"):
+            length += " before scaling"
+    return length
+
+
+def results(title: str, metrics: Mapping[str, Any]) -> str:
+    """A table of the numbers that an evaluation found."""
+    numbers = {
+        name: value
+        for name, value in metrics.items()
+        if isinstance(value, Real) and not isinstance(value, bool)
+    }
+    width = max(map(len, numbers), default=0) + 1
+    rows = [f"  {f'{name}:':<{width}} {value:>9.4f}" for name, value in numbers.items()]
+    return "\n".join([title, *rows])
