@@ -8,10 +8,11 @@ what stands between the two lines is replaced:
 
 `results` are cases of tools/analysis/benchmark.py, `families` the same with one row for
 each side, below a picture that may follow; `models` are those of get_flops.py whose
-config begins with the word that follows; `runs` and `reproduction` are those of
-collect_runs.py and reproduce_cifar100.py; `emergence` and `faithfulness` those of
-cluster_quality.py. A file that is missing is an error, except after the word `pending`,
-which goes once there are results.
+config begins with the word that follows, `networks` the same with the accuracy of the
+papers and of the published weights, on the dataset that follows if one does; `runs` and
+`reproduction` are those of collect_runs.py and reproduce_cifar100.py; `emergence` and
+`faithfulness` those of cluster_quality.py. A file that is missing is an error, except
+after the word `pending`, which goes once there are results.
 
 Example: python tools/dev/docs_tables.py docs/results docs/*.md configs/*/README.md
 """
@@ -24,7 +25,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import mean, stdev
 
+import yaml
+
+from cluenet_mm.checkpoint import load_checkpoint
 from cluenet_mm.files import write_text
+from cluenet_mm.weights import published
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 Row = dict[str, str]  # what stands in the columns, by their titles
 
@@ -179,6 +186,39 @@ def models_table(paths: list[Path], prefix: str) -> str:
     )
 
 
+def networks_table(paths: list[Path], dataset: str) -> str:
+    """Networks of the metafiles: size, the papers' accuracy, ours."""
+    measured = {model["config"]: model for model in read(*paths, MODELS)["models"]}
+    ours = {entry.config: name for name, entry in published().items()}
+    rows = []
+    for path in sorted(CONFIGS.glob("*/metafile.yml")):
+        for model in yaml.safe_load(path.read_text(encoding="utf-8"))["Models"]:
+            size = measured.get(model["Config"])
+            result = model.get("Results", [{"Dataset": "", "Metrics": {}}])[0]
+            if not size or dataset not in ("", result["Dataset"]):
+                continue
+            paper = [v for k, v in result["Metrics"].items() if "paper" in k]
+            name = ours.get(model["Config"].removeprefix("configs/"))
+            weights = f"cluenet_mm://{name}"
+            meta = load_checkpoint(weights)["meta"]["published"] if name else {}
+            rows.append(
+                {
+                    "network": model["Name"].split("_")[0],
+                    "dataset": result["Dataset"],
+                    "image": pixels(size),
+                    "parameters": f"{size['parameters'] / 1e6:.2f} M",
+                    "MMACs": f"{size['published'] / 1e6:,.0f}",
+                    "top-1, paper": f"{paper[0]:.2f}" if paper else "",
+                    "top-1, ours": f"{meta['metrics']['accuracy/top1']:.2f} "
+                    f"({meta['epochs']} epochs)"
+                    if name
+                    else "",
+                    "weights": f"`{weights}`" if name else "",
+                }
+            )
+    return table(rows)
+
+
 # --- runs -----------------------------------------------------------------------------
 
 METRICS = {
@@ -237,9 +277,9 @@ def reproduction_table(paths: list[Path], option: str) -> str:
     """Runs on CIFAR-100 beside the paper's numbers: means and deviations."""
     runs = read(*paths, RUNS)["runs"]
     rows = []
-    for backbone, (title, published) in CIFAR100.items():
+    for backbone, (title, paper) in CIFAR100.items():
         group = [run for run in runs if run["backbone"] == backbone]
-        row = {"network": title, "parameters": "", "paper, top-1": published}
+        row = {"network": title, "parameters": "", "paper, top-1": paper}
         row["here, top-1"] = "not run"
         if values := last(group, "accuracy/top1"):
             deviation = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
@@ -309,6 +349,7 @@ TABLES: dict[str, Callable[[list[Path], str], str]] = {
     "results": results_table,
     "families": families_table,
     "models": models_table,
+    "networks": networks_table,
     "runs": runs_table,
     "reproduction": reproduction_table,
     "emergence": emergence_table,
