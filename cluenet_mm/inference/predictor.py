@@ -25,6 +25,7 @@ from ..config import inner_datasets, num_classes, type_name, with_type_name
 from ..tasks import task_of
 from .draw import build_visualizer, draw_sample
 from .images import read_image
+from .model import initialize
 
 __all__ = ["Predictor", "fingerprint", "label_map"]
 
@@ -68,7 +69,7 @@ class Predictor:
         self._inferencer = self._build(cfg, device or get_device())
         model = self._inferencer.model
         if checkpoint is None:
-            model.init_weights()
+            initialize(model)
         else:
             load_weights(model, loaded, checkpoint)
         self._load = self._image_loader(model)

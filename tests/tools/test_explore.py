@@ -463,22 +463,22 @@ def test_detectors_and_segmentors(config, title, tmp_path, visit):
     assert -1 not in lit(page).values()
 
 
-def test_the_gallery_says_which_model_and_links_its_pictures(classifier, tmp_path):
+def test_the_gallery_shows_trained_beside_untrained_and_links_its_pictures(tmp_path):
     tool = tool_path("dev/make_gallery.py")
-    words = ["cluenet/cls_digits", classifier[0]]
-    command = [sys.executable, tool, "--docs", tmp_path, "--size", "32"]
-    command += ["--photos", *words, "never trained", "--digits", *words, "nor this"]
-    result = subprocess.run([str(w) for w in command], capture_output=True, text=True)
+    command = [sys.executable, str(tool), "--docs", str(tmp_path), "--size", "32"]
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     page = (tmp_path / "gallery.md").read_text(encoding="utf-8")
-    assert "CLUENet never trained" in page
-    assert "CLUENet nor this" in page
+    assert "cluenet_mm://cluenet_micro_cifar100" in page
     pictures = [tmp_path / name for name in re.findall(r"\]\((images/[^)]*)\)", page)]
-    assert len(pictures) >= 7
+    assert len(pictures) >= 4
     assert sum(p.stat().st_size for p in pictures) < 1e6
     assert set(pictures) == set((tmp_path / "images" / "gallery").iterdir())
     for path in pictures:
-        assert Image.open(path).width > 500
+        image = np.asarray(Image.open(path)).astype(int)
+        assert image.shape[1] > 500
+        half = len(image) // 2
+        assert np.abs(image[:half] - image[-half:]).max() > 50
 
 
 @pytest.fixture
