@@ -21,6 +21,7 @@ from PIL import Image
 from cluenet_mm import config_path, tool_path
 from cluenet_mm.inference import build_model
 from cluenet_mm.interpret import class_probabilities, to_input, trace
+from cluenet_mm.interpret.segments import merge_tree
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # A frame has 16 ms at 60 Hz, and the machine may be busy.
@@ -122,6 +123,7 @@ def visit(chromium):
 
 def hover(page, x, y, size, selector="#main"):
     """Point at the middle of a pixel of the photo."""
+    page.locator(selector).scroll_into_view_if_needed()
     box = page.locator(selector).bounding_box()
     height, width = size
     page.mouse.move(
@@ -328,12 +330,41 @@ def test_the_photo_beside_the_lit_one_stays_as_it_is(report, visit):
         assert np.abs(np.array(found) - image[y, x]).max() <= 1
 
 
+def test_a_slider_merges_all_stages_to_segments(report, classifier, visit):
+    size = SIZES["wide.png"]
+    image = to_input(classifier[1], picture(*size))
+    tree = merge_tree(trace(classifier[1], image))
+    page = visit(report)
+    tile(page, -1).click()
+    assert page.get_attribute("#step", "aria-valuetext") == "segments"
+    for count in (2, 7, 30):
+        page.locator("#count").fill(str(count))
+        page.locator("#counted", has_text=str(count)).wait_for()
+        frame(page)
+        assert page.locator("#list button").count() == count
+        expected = np.asarray(tree.cut(count))
+        seen = {}
+        for x, y in ((0, 0), (59, 43), (30, 20), (7, 40), (52, 3), (33, 35)):
+            hover(page, x, y, size)
+            assert readout(page)[0] == -1
+            seen.setdefault(expected[y, x], set()).add(readout(page)[3])
+        assert all(len(numbers) == 1 for numbers in seen.values())
+        assert len(set.union(*seen.values())) == len(seen)
+    page.locator("#main").focus()
+    page.keyboard.press("-")
+    frame(page)
+    assert page.locator("#list button").count() == 29
+    page.keyboard.press("]")
+    page.locator("#view-title", has_text="tall.png: segments").wait_for()
+    assert page.locator("#list button").count() == 29
+
+
 @pytest.fixture(scope="module")
 def two(classifier, tmp_path_factory):
     """A network beside the same network before a training."""
     folder = tmp_path_factory.mktemp("two")
     Image.fromarray(picture(44, 60)).save(folder / "wide.png")
-    options = ("--beside", "cluenet/cls_digits", "untrained")
+    options = ("--beside", "cluenet/cls_digits", "untrained", "--no-segments")
     options += ("--importance", "none", "--out", folder / "report.html")
     result = explore(folder / "wide.png", "cluenet/cls_digits", classifier[0], *options)
     assert result.returncode == 0, result.stderr
@@ -384,6 +415,7 @@ def test_every_control_has_a_name(report, visit):
     )
     assert nameless == []
     assert page.get_by_role("slider", name="Stage").count() == 1
+    assert page.get_by_role("slider", name="Segments").count() == 1
     assert page.get_attribute("#step", "aria-valuetext") == "stage 4"
 
 
@@ -394,7 +426,7 @@ def large_report(tmp_path_factory):
     path, _ = weights("fec/cls_imagenet_small", folder)
     Image.fromarray(picture(300, 300)).save(folder / "large.png")
     out = folder / "report.html"
-    options = ("--size", 1024, "--importance", "none", "--out", out)
+    options = ("--size", 1024, "--importance", "none", "--no-segments", "--out", out)
     result = explore(folder / "large.png", "fec/cls_imagenet_small", path, *options)
     assert result.returncode == 0, result.stderr
     return out

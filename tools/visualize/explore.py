@@ -90,6 +90,12 @@ def parse_args() -> argparse.Namespace:
         "(default: the last stage)",
     )
     parser.add_argument(
+        "--no-segments",
+        dest="segments",
+        action="store_false",
+        help="leave out the segments, which take a while for large images",
+    )
+    parser.add_argument(
         "--size",
         type=side,
         metavar="PIXELS",
@@ -201,6 +207,7 @@ def main() -> int:
                 predict,
                 ranked=args.importance,
                 score_thr=args.score_thr,
+                segmented=args.segments,
             )
             for predictor, predict in zip(predictors, predictions, strict=True)
         ]
