@@ -517,7 +517,7 @@
     $("step").max = network.layers.length - 1;
     $("step").value = layer.number;
     $("step").setAttribute("aria-valuetext", layer.name);
-    $("view-title").textContent = `${scene.name}: ${title(network)} of ${layer.heads}`;
+    $("view-title").textContent = `${scene.name}: ${title(network)}`;
     buildList();
     later();
   }

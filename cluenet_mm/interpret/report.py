@@ -94,7 +94,7 @@ class Ranking:
 class Segments(Protocol):
     """A hierarchy of segments of one image, such as :class:`.MergeTree`."""
 
-    def cut(self, k: int) -> np.ndarray:
+    def cut(self, k: int) -> np.ndarray | Tensor:
         """``(H, W)`` integers: at most ``k`` segments, each inside one of ``k - 1``."""
 
 
