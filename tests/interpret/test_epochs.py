@@ -44,7 +44,7 @@ def test_a_strip_has_the_pictures_in_order_and_the_last_of_a_resumed_run(run):
     assert list(hook_pictures(run)[0]) == [9, 90, 900]
     status, printed = epochs(run)
     assert status == 0
-    assert printed.splitlines()[0].endswith("clusters_0.png: 3 pictures")
+    assert printed.splitlines()[0].endswith("clusters_0.png: pictures: 3")
     assert colors(Image.open(run / "out" / "clusters_0.png")) == [RED, GREEN, BLUE]
     assert colors(Image.open(run / "out" / "clusters_20.png")) == [RED, GREEN, RED]
     status, _ = epochs(run, "--limit", "2")  # the first and the last

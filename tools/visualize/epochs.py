@@ -47,7 +47,7 @@ def main() -> int:
         for position, pictures in found.items():
             path = args.out_dir / f"clusters_{position}.{args.format}"
             write_epochs(pictures, path, args.limit)
-            print(f"{path}: {min(len(pictures), args.limit)} pictures")
+            print(f"{path}: pictures: {min(len(pictures), args.limit)}")
     except (FileNotFoundError, WriteError) as error:
         fail(error)
     return 0
