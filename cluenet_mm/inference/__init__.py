@@ -1,7 +1,7 @@
 """Models outside of training: built, asked about image files, drawn, augmented."""
 
 from .images import UnreadableImageError, find_images, read_image
-from .model import build_model
+from .model import build_model, initialize
 from .predictor import Predictor
 
 __all__ = [
@@ -9,5 +9,6 @@ __all__ = [
     "UnreadableImageError",
     "build_model",
     "find_images",
+    "initialize",
     "read_image",
 ]

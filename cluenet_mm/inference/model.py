@@ -1,6 +1,7 @@
 """A model outside of a runner."""
 
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
@@ -29,3 +30,18 @@ def build_model(cfg: Config, checkpoint: str | None = None) -> nn.Module:
     if checkpoint is not None:
         load_weights(model, load_checkpoint(checkpoint), checkpoint)
     return model.eval()
+
+
+def initialize(model: nn.Module) -> None:
+    """Give a model the weights that its training would begin with.
+
+    MMEngine's log of a line for every parameter is left out. Some weights are drawn
+    when the model is built: seed the random numbers before that.
+    """
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        model.init_weights()
+    finally:
+        logger.setLevel(level)

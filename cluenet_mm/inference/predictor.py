@@ -25,6 +25,7 @@ from ..config import inner_datasets, num_classes, type_name, with_type_name
 from ..tasks import task_of
 from .draw import build_visualizer, draw_sample
 from .images import read_image
+from .model import initialize
 
 __all__ = ["Predictor", "fingerprint", "label_map"]
 
@@ -35,8 +36,9 @@ class Predictor:
     Args:
         cfg: Config; its ``default_scope`` is the task. Images go through the pipeline
             of its ``test_dataloader``.
-        checkpoint: Weights of exactly that model. The names of the classes are those
-            in the checkpoint, else those of the config's dataset.
+        checkpoint: Weights of exactly that model, or None for those that a training
+            would begin with. The names of the classes are those in the checkpoint, else
+            those of the config's dataset.
         device: Where the model runs; by default on a GPU if there is one.
 
     Raises:
@@ -45,7 +47,9 @@ class Predictor:
         ValueError: The config is of no known task, or cannot test.
     """
 
-    def __init__(self, cfg: Config, checkpoint: str, device: str | None = None) -> None:
+    def __init__(
+        self, cfg: Config, checkpoint: str | None, device: str | None = None
+    ) -> None:
         self._task = task_of(cfg)
         self.scope = self._task.library
         if "test_dataloader" not in cfg:
@@ -60,11 +64,14 @@ class Predictor:
         ]
         cfg.test_dataloader.dataset = dataset
         self._dataset = cfg.test_dataloader.dataset
-        loaded = load_checkpoint(checkpoint)
+        loaded = {} if checkpoint is None else load_checkpoint(checkpoint)
         self.metainfo = _metainfo(loaded, self._dataset)
         self._inferencer = self._build(cfg, device or get_device())
         model = self._inferencer.model
-        load_weights(model, loaded, checkpoint)
+        if checkpoint is None:
+            initialize(model)
+        else:
+            load_weights(model, loaded, checkpoint)
         self._load = self._image_loader(model)
         self._visualizer = build_visualizer(cfg, self._drawing_metainfo())
 

@@ -23,12 +23,14 @@ from .importance import (
     receptive_fields,
 )
 from .pixels import from_sample, to_input, to_picture
+from .segments import MergeTree, merge_tree, segments
 from .trace import Clustering, Trace, find_backbone, trace, tracing
 
 __all__ = [
     "ClusterVisualizationHook",
     "Clustering",
     "Importance",
+    "MergeTree",
     "ReceptiveFields",
     "Trace",
     "class_probabilities",
@@ -43,7 +45,9 @@ __all__ = [
     "insertion_curve",
     "mean_colors",
     "merge_clusters",
+    "merge_tree",
     "receptive_fields",
+    "segments",
     "to_input",
     "to_picture",
     "trace",

@@ -3,7 +3,8 @@
 The page (``report.html``, ``report.css`` and ``report.js`` beside this module) loads
 nothing: photographs and maps are inside, the maps as the network made them, a number a
 point. The browser follows every pixel through the poolings, so that the page stays
-small and a cluster lights up without delay.
+small and a cluster lights up without delay. Every image is an element of the page that
+is read when somebody looks at it: many large ones open as fast as one.
 """
 
 import base64
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -29,6 +31,11 @@ from .trace import Clustering, Trace
 # Up to so many pixels a picture is stored without loss: the network saw each of them.
 _LOSSLESS_PIXELS = 160 * 160
 _JPEG_QUALITY = 93
+_THUMBNAIL = 96
+# Segments that the slider of the page reaches.
+_SEGMENTS = 64
+# Two pipelines round the same pixels differently, by so much of 255.
+_ROUNDING = 2
 _KINDS = (("u8", np.uint8), ("u16", np.uint16), ("u32", np.uint32))
 _NOTHING_RANKED = "No importance was computed."
 
@@ -84,9 +91,16 @@ class Ranking:
     clusters: tuple[RankedCluster, ...]
 
 
+class Segments(Protocol):
+    """A hierarchy of segments of one image, such as :class:`.MergeTree`."""
+
+    def cut(self, k: int) -> np.ndarray | Tensor:
+        """``(H, W)`` integers: at most ``k`` segments, each inside one of ``k - 1``."""
+
+
 @dataclass(frozen=True, eq=False)
 class ReportImage:
-    """One image of a report.
+    """What one network made of one image of a report.
 
     Attributes:
         name: Shown over the image.
@@ -98,6 +112,7 @@ class ReportImage:
         truth: What the dataset says, if anything.
         ranking: Importance of the clusters, where it was computed.
         findings_title: Heading of the findings; the first image's is shown.
+        segments: Of the whole input, merged from all stages.
     """
 
     name: str
@@ -108,6 +123,22 @@ class ReportImage:
     truth: str | None = None
     ranking: Ranking | None = None
     findings_title: str = "Prediction"
+    segments: Segments | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ReportNetwork:
+    """One network of a report.
+
+    Attributes:
+        model: One line about it.
+        images: What it made of each image.
+        unranked: Why clusters have no importance, where they have none.
+    """
+
+    model: str
+    images: Sequence[ReportImage]
+    unranked: str = _NOTHING_RANKED
 
 
 def rank_clusters(
@@ -155,69 +186,155 @@ def rank_clusters(
 
 def write_report(
     path: str | Path,
-    images: Sequence[ReportImage],
-    model: str,
+    networks: Sequence[ReportNetwork],
     *,
     title: str = "What the network clustered",
-    unranked: str = _NOTHING_RANKED,
 ) -> None:
     """Write the report; the file is complete or untouched.
 
     Args:
         path: The HTML file; its folder is made.
-        images: The images, all of one model.
-        model: One line about the model.
+        networks: One network, or two that are shown side by side on the same images.
         title: Heading of the page.
-        unranked: Why clusters have no importance, where they have none.
 
     Raises:
-        ValueError: There is no image.
+        ValueError: There is no image, or networks did not see the same pixels.
     """
+    images = list(zip(*(network.images for network in networks), strict=True))
     if not images:
         raise ValueError("a report needs at least one image")
+    for same in images:
+        check_same_pixels(same)
     record = {
-        "model": model,
-        "titles": {"predictions": images[0].findings_title, "unranked": unranked},
         "palette": PALETTE.astype(int).tolist(),
-        "images": [_record(image) for image in images],
+        "networks": [
+            {
+                "model": network.model,
+                "title": network.images[0].findings_title,
+                "unranked": network.unranked,
+            }
+            for network in networks
+        ],
+        "images": [
+            {"name": image.name, "thumbnail": _thumbnail(image.picture)}
+            for image, *_ in images
+        ],
     }
-    # "<" would let a name end the script element; JSON can spell it otherwise.
-    data = json.dumps(record, separators=(",", ":")).replace("<", "\\u003c")
+    first, *more = (
+        _element(f"image-{i}", _record(same)) for i, same in enumerate(images)
+    )
     parts = {
         "title": html.escape(title),
         "style": _asset("report.css"),
         "script": _asset("report.js"),
-        "data": data,
+        # The script begins before the browser has read the other images.
+        "data": f"{_element('report', record)}\n{first}",
+        "more": "\n".join(more),
     }
     page = re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], _asset("report.html"))
     write_text(path, page)
 
 
-def _record(image: ReportImage) -> dict:
-    """One image as JSON."""
+def check_same_pixels(images: Sequence[ReportImage]) -> None:
+    """Make sure that networks saw the same pixels of an image.
+
+    Args:
+        images: What each network made of it.
+
+    Raises:
+        ValueError: Their pipelines make different pictures of it.
+    """
+    first, *others = images
+    shape = first.picture.shape
+    for other in others:
+        seen = other.picture.shape
+        if seen != shape:
+            reason = (
+                f"one sees {shape[1]} x {shape[0]} pixels, "
+                f"the other {seen[1]} x {seen[0]}"
+            )
+        elif np.abs(first.picture.astype(int) - other.picture).max() > _ROUNDING:
+            reason = "they see different pixels"
+        else:
+            continue
+        raise ValueError(
+            f"cannot show two networks on {first.name}: {reason}. Give both the same "
+            "test pipeline."
+        )
+
+
+def _element(name: str, record: dict) -> str:
+    """Data of the page."""
+    # "<" would let a name end the script element; JSON can spell it otherwise.
+    data = json.dumps(record, separators=(",", ":")).replace("<", "\\u003c")
+    return f'<script type="application/json" id="{name}">{data}</script>'
+
+
+def _record(images: Sequence[ReportImage]) -> dict:
+    """One image as JSON, and what every network made of it."""
+    picture = images[0].picture
+    return {
+        "photo": _photo(picture),
+        "height": picture.shape[0],
+        "width": picture.shape[1],
+        "truth": images[0].truth,
+        "networks": [_seen(image) for image in images],
+    }
+
+
+def _seen(image: ReportImage) -> dict:
+    """What one network made of an image, as JSON."""
     maps, sample = image.maps, image.sample
-    picture = image.picture
+    height, width = image.picture.shape[:2]
     rows, columns = (
         maps.window.points(pixels, count)[0][:shown].numpy()
         for pixels, count, shown in zip(
-            maps.image_size, maps.sizes[0], picture.shape[:2], strict=True
+            maps.image_size, maps.sizes[0], (height, width), strict=True
         )
     )
+    layers = [
+        _layer(maps.blocks[stage][block], stage, block, sample)
+        for stage, block in maps.layers()
+    ]
     return {
-        "name": image.name,
-        "photo": _photo(picture),
-        "truth": image.truth,
         "predictions": [vars(finding) for finding in image.findings],
         "rows": _pack(rows),
         "columns": _pack(columns),
         "sizes": maps.sizes,
         "pools": [_pack(pool[sample].cpu().numpy()) for pool in maps.pools],
-        "layers": [
-            _layer(maps.blocks[stage][block], stage, block, sample)
-            for stage, block in maps.layers()
-        ],
+        "layers": layers,
+        "segments": image.segments and _segments(image.segments, height, width),
         "importance": image.ranking and _importance(image.ranking),
     }
+
+
+def _segments(tree: Segments, height: int, width: int) -> dict:
+    """A hierarchy as its finest segments, and the one that each was split from.
+
+    Segments are counted in the order in which they are split off, so that at ``k`` they
+    are those from 0 to ``k - 1``, and keep their numbers, and colors, as ``k`` grows.
+    """
+    finest = np.asarray(tree.cut(_SEGMENTS))[:height, :width]
+    _, first, leaf, sizes = np.unique(
+        finest, return_index=True, return_inverse=True, return_counts=True
+    )
+    number = np.zeros(len(sizes), int)  # of every leaf
+    parents = [0]
+    for k in range(2, _SEGMENTS + 1):
+        cut = np.asarray(tree.cut(k))[:height, :width].flat[first]
+        for split in range(len(parents)):
+            members = np.flatnonzero(number == split)
+            for part in _smaller_parts(cut[members], sizes[members]):
+                number[members[part]] = len(parents)
+                parents.append(split)
+    return {"index": _pack(number[leaf.reshape(finest.shape)]), "parents": parents}
+
+
+def _smaller_parts(labels: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
+    """Masks of all but the largest part of a segment that was split."""
+    found = np.unique(labels)
+    largest = max(found, key=lambda label: sizes[labels == label].sum())
+    return [labels == label for label in found if label != largest]
 
 
 def _layer(clustering: Clustering, stage: int, block: int, sample: int) -> dict:
@@ -256,15 +373,21 @@ def _pack(values: np.ndarray) -> dict:
     return {"kind": kind, "data": base64.b64encode(zlib.compress(data, 9)).decode()}
 
 
-def _photo(picture: np.ndarray) -> str:
+def _thumbnail(picture: np.ndarray) -> str:
+    """A small picture as a ``data:`` address."""
+    image = Image.fromarray(picture)
+    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    return _photo(np.asarray(image), lossless=False)
+
+
+def _photo(picture: np.ndarray, lossless: bool | None = None) -> str:
     """A picture as a ``data:`` address."""
     image, file = Image.fromarray(picture), io.BytesIO()
-    if picture.shape[0] * picture.shape[1] <= _LOSSLESS_PIXELS:
-        kind = "png"
-        image.save(file, "PNG")
-    else:
-        kind = "jpeg"
-        image.save(file, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    if lossless is None:
+        lossless = picture.shape[0] * picture.shape[1] <= _LOSSLESS_PIXELS
+    kind = "png" if lossless else "jpeg"
+    options = {} if lossless else {"quality": _JPEG_QUALITY, "subsampling": 0}
+    image.save(file, kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 

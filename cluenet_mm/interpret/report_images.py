@@ -10,6 +10,7 @@ from ..inference.predictor import Predictor
 from .importance import class_probabilities
 from .pixels import to_picture
 from .report import Finding, Ranking, ReportImage, rank_clusters
+from .segments import merge_tree
 from .trace import Trace, find_backbone, tracing
 
 __all__ = ["ReportError", "report_image"]
@@ -37,6 +38,7 @@ def report_image(
     predict: Callable[[], BaseDataElement],
     ranked: str = "last",
     score_thr: float = 0.3,
+    segmented: bool = True,
 ) -> ReportImage:
     """Predict once, and keep everything that a report shows of it.
 
@@ -47,6 +49,7 @@ def report_image(
         ranked: Stages of a classifier whose clusters are ranked: ``"last"``, ``"all"``
             or ``"none"``.
         score_thr: Instances with a lower score are left out.
+        segmented: Whether to merge the stages to segments.
 
     Raises:
         ReportError: The model looks at the image more than once.
@@ -68,6 +71,7 @@ def report_image(
         truth=None if label is None else predictor.class_name(int(label[0])),
         ranking=ranking,
         findings_title=next(t for key, t in _TITLES.items() if key in record),
+        segments=merge_tree(maps) if segmented else None,
     )
 
 

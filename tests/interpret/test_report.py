@@ -16,6 +16,7 @@ from cluenet_mm.interpret import class_probabilities, to_input, to_picture, trac
 from cluenet_mm.interpret.report import (
     Finding,
     ReportImage,
+    ReportNetwork,
     rank_clusters,
     write_report,
 )
@@ -24,9 +25,17 @@ TYPES = {"u8": "<u1", "u16": "<u2", "u32": "<u4"}
 
 
 def read(path):
+    """The report of all images, and every image."""
     text = path.read_text(encoding="utf-8")
-    pattern = r'<script type="application/json" id="report">(.*?)</script>'
-    return json.loads(re.search(pattern, text, re.DOTALL).group(1))
+    pattern = r'<script type="application/json" id="(.*?)">(.*?)</script>'
+    found = {name: json.loads(data) for name, data in re.findall(pattern, text)}
+    report = found.pop("report")
+    assert list(found) == [f"image-{i}" for i in range(len(report["images"]))]
+    return report, *found.values()
+
+
+def write(path, images, model="", **options):
+    write_report(path, [ReportNetwork(model, images)], **options)
 
 
 def unpack(packed):
@@ -57,8 +66,9 @@ def test_the_maps_of_the_page_lead_to_the_clusters_of_the_trace(model, tmp_path)
     maps = trace(model, torch.randn(2, 3, 75, 90))
     picture = noise(70, 84)  # the input had been padded
     images = [ReportImage("photo", picture, maps, sample=1)]
-    write_report(tmp_path / "report.html", images, "a model")
-    (record,) = read(tmp_path / "report.html")["images"]
+    write(tmp_path / "report.html", images)
+    _, image = read(tmp_path / "report.html")
+    (record,) = image["networks"]
     rows, columns = unpack(record["rows"]), unpack(record["columns"])
     points = rows[:, None] * record["sizes"][0][1] + columns
     assert points.shape == (70, 84)
@@ -90,8 +100,8 @@ def test_pictures_keep_their_colors(color_backbone, tmp_path):
     large[:, :160] = (230, 40, 10)
     large[:, 160:] = (10, 90, 200)
     images = [ReportImage("small", small, maps), ReportImage("large", large, maps)]
-    write_report(tmp_path / "report.html", images, "")
-    first, second = read(tmp_path / "report.html")["images"]
+    write(tmp_path / "report.html", images)
+    _, first, second = read(tmp_path / "report.html")
     kind, pixels = photo(first)
     assert kind == "png"
     assert (pixels == small).all()
@@ -115,8 +125,9 @@ def test_importance_of_the_page_is_that_of_the_definition(classifier, tmp_path):
     assert chosen.drop == pytest.approx(ranking.probability - without, abs=1e-6)
     picture = to_picture(classifier, image)
     entry = ReportImage("x", picture, maps, ranking=ranking)
-    write_report(tmp_path / "report.html", [entry], "")
-    (record,) = read(tmp_path / "report.html")["images"]
+    write(tmp_path / "report.html", [entry])
+    _, image = read(tmp_path / "report.html")
+    (record,) = image["networks"]
     written = {
         (c["layer"], c["head"], c["cluster"]): c["drop"]
         for c in record["importance"]["clusters"]
@@ -132,7 +143,7 @@ def test_the_page_loads_nothing_and_survives_any_name(color_backbone, tmp_path):
     findings = [Finding(name, 0.5, (0, 0, 4, 4))]
     entry = ReportImage(name, noise(8, 8), maps, findings=findings, truth=name)
     path = tmp_path / "new" / "report.html"
-    write_report(path, [entry], name, title="<b>A & B</b>")
+    write(path, [entry], name, title="<b>A & B</b>")
     text = path.read_text(encoding="utf-8")
     assert "alert(1)</script>" not in text
     assert "<title>&lt;b&gt;A &amp; B&lt;/b&gt;</title>" in text
@@ -143,16 +154,16 @@ def test_the_page_loads_nothing_and_survives_any_name(color_backbone, tmp_path):
     assert "@import" not in text
     assert "http://" not in text
     assert "https://" not in text
-    record = read(path)
-    assert record["model"] == name
-    assert record["images"][0]["predictions"][0]["name"] == name
+    report, image = read(path)
+    assert report["networks"][0]["model"] == name
+    assert image["networks"][0]["predictions"][0]["name"] == name
 
 
 def test_a_report_is_written_whole_or_not_at_all(color_backbone, tmp_path, monkeypatch):
     path = tmp_path / "report.html"
     path.write_text("old")
     with pytest.raises(ValueError, match="at least one image"):
-        write_report(path, [], "")
+        write(path, [])
     maps = trace(color_backbone, torch.zeros(1, 3, 8, 8))
 
     def full_disk(*names):
@@ -160,6 +171,61 @@ def test_a_report_is_written_whole_or_not_at_all(color_backbone, tmp_path, monke
 
     monkeypatch.setattr("os.replace", full_disk)
     with pytest.raises(OSError, match="No space"):
-        write_report(path, [ReportImage("x", noise(8, 8), maps)], "")
+        write(path, [ReportImage("x", noise(8, 8), maps)])
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+class Hierarchy:
+    """Rows of 16 x 12 pixels in so many parts, of which each cut splits one."""
+
+    def cut(self, k):
+        edges = sorted([0, 8, 4, 12, 2, 10, 6, 14][: min(k, 8)])
+        rows = np.searchsorted(edges, np.arange(16), side="right")
+        return np.repeat(100 - rows[:, None], 12, axis=1)  # other numbers at every k
+
+
+def test_segments_of_the_page_are_the_cuts_of_the_hierarchy(color_backbone, tmp_path):
+    maps = trace(color_backbone, torch.zeros(1, 3, 16, 12))
+    # The last rows had been padded, and a cut that splits them changes nothing.
+    for height, count in ((16, 8), (13, 7)):
+        entry = ReportImage("x", noise(height, 10), maps, segments=Hierarchy())
+        write(tmp_path / "report.html", [entry])
+        _, image = read(tmp_path / "report.html")
+        segments = image["networks"][0]["segments"]
+        leaves = unpack(segments["index"]).reshape(height, 10)
+        parents = segments["parents"]
+        assert len(parents) == leaves.max() + 1 == count
+        for k in range(1, count + 1):
+            label = []
+            for leaf, parent in enumerate(parents):
+                label.append(leaf if leaf < k else label[parent])
+            found = np.array(label)[leaves]
+            assert set(np.unique(found)) == set(range(k))
+            cuts = [Hierarchy().cut(i)[:height, :10] for i in range(1, 9)]
+            expected = next(cut for cut in cuts if len(np.unique(cut)) == k)
+            pairs = np.unique(np.stack([found, expected]).reshape(2, -1), axis=1)
+            assert pairs.shape[1] == k  # the same partition
+
+
+def test_two_networks_must_have_seen_the_same_pixels(color_backbone, tmp_path):
+    maps = trace(color_backbone, torch.zeros(1, 3, 16, 12))
+    picture = noise(16, 12)
+    path = tmp_path / "report.html"
+
+    def beside(other):
+        shown = (ReportImage("photo", p, maps) for p in (picture, other))
+        networks = [
+            ReportNetwork(name, [x]) for name, x in zip("ab", shown, strict=True)
+        ]
+        write_report(path, networks)
+
+    with pytest.raises(ValueError, match=r"networks on photo: one sees 12 x 16 pixels"):
+        beside(picture[:14])
+    with pytest.raises(ValueError, match=r"photo: they see different pixels"):
+        beside(255 - picture)
+    assert not path.exists()
+    beside(np.maximum(picture, 1) - 1)  # rounded
+    report, image = read(path)
+    assert [network["model"] for network in report["networks"]] == ["a", "b"]
+    assert image["networks"][0] == image["networks"][1]

@@ -93,6 +93,7 @@ def test_a_name_that_is_too_long_ends_no_other_but_a_full_disk_does(tmp_path):
         ("analysis/benchmark.py", CONFIG, "--json", "{}/x.json"),
         ("visualize/clusters.py", "val", CONFIG, "x.pth", "--out-dir", "{}"),
         ("visualize/explore.py", "val", CONFIG, "x.pth", "--out", "{}/x.html"),
+        ("visualize/epochs.py", ".", "--out-dir", "{}"),
     ],
 )
 def test_tools_refuse_first_what_they_could_not_write(tmp_path, monkeypatch, words):

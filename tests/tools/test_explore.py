@@ -21,6 +21,7 @@ from PIL import Image
 from cluenet_mm import config_path, tool_path
 from cluenet_mm.inference import build_model
 from cluenet_mm.interpret import class_probabilities, to_input, trace
+from cluenet_mm.interpret.segments import merge_tree
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # A frame has 16 ms at 60 Hz, and the machine may be busy.
@@ -72,7 +73,7 @@ def report(classifier, tmp_path_factory):
     options = ("--out", folder / "report.html", "--importance", "all")
     result = explore(*images, "cluenet/cls_digits", classifier[0], *options)
     assert result.returncode == 0, result.stderr
-    assert "2 images" in result.stdout
+    assert "images: 2" in result.stdout
     return folder / "report.html"
 
 
@@ -122,6 +123,7 @@ def visit(chromium):
 
 def hover(page, x, y, size, selector="#main"):
     """Point at the middle of a pixel of the photo."""
+    page.locator(selector).scroll_into_view_if_needed()
     box = page.locator(selector).bounding_box()
     height, width = size
     page.mouse.move(
@@ -138,7 +140,8 @@ def frame(page):
 def lit(page):
     """Cluster that is lit in every small view, by stage and head."""
     found = page.evaluate(
-        "[...document.querySelectorAll('#matrix button')].map(b => ({...b.dataset}))"
+        "[...document.querySelectorAll('.matrix button')]"
+        ".filter(b => b.dataset.stage >= 0).map(b => ({...b.dataset}))"
     )
     return {(int(t["stage"]), int(t["head"])): int(t["cluster"]) for t in found}
 
@@ -148,15 +151,15 @@ def readout(page):
     return tuple(int(data[name]) for name in ("stage", "block", "head", "cluster"))
 
 
-def color(page, x, y, size):
-    """Color of the main view at the middle of a pixel."""
+def color(page, x, y, size, name="main"):
+    """Color of a view at the middle of a pixel."""
     return page.evaluate(
-        """([x, y]) => {
-          const canvas = document.getElementById("main");
+        """([x, y, name]) => {
+          const canvas = document.getElementById(name);
           const at = [x * canvas.width, y * canvas.height].map(Math.floor);
           return [...canvas.getContext("2d").getImageData(...at, 1, 1).data];
         }""",
-        [(x + 0.5) / size[1], (y + 0.5) / size[0]],
+        [(x + 0.5) / size[1], (y + 0.5) / size[0], name],
     )
 
 
@@ -182,14 +185,14 @@ def test_hovering_lights_the_clusters_of_the_trace(report, classifier, visit):
         assert lit(page) == expected
         stage, _, head, cluster = readout(page)
         assert expected[stage, head] == cluster
-        assert f"Row {y}, column {x}" in page.inner_text("#readout")
+        assert f"Row {y}, column {x}" in page.inner_text("#pointed")
         seen.add(tuple(expected.values()))
     assert len(seen) > 2
     page.mouse.move(2, 2)
     frame(page)
     assert set(lit(page).values()) == {-1}
     # A small view is a photo to point at too.
-    hover(page, 30, 20, size, "#matrix button >> nth=1 >> canvas")
+    hover(page, 30, 20, size, ".matrix button >> nth=1 >> canvas")
     assert lit(page) == clusters_at(maps, 30, 20)
 
 
@@ -263,10 +266,10 @@ def test_the_keyboard_walks_stages_heads_pixels_and_images(report, visit):
     page.keyboard.press("ArrowUp")
     frame(page)
     assert readout(page)[2] == 1
-    assert page.inner_text("#heads [aria-checked=true]") == "2"
+    assert page.get_attribute("#matrices [aria-pressed=true]", "data-head") == "1"
     page.keyboard.press("Shift+ArrowRight")
     frame(page)
-    assert "Row 22, column 32" in page.inner_text("#readout")
+    assert "Row 22, column 32" in page.inner_text("#pointed")
     assert -1 not in lit(page).values()
     page.keyboard.press("Escape")
     frame(page)
@@ -274,12 +277,12 @@ def test_the_keyboard_walks_stages_heads_pixels_and_images(report, visit):
     page.keyboard.press("]")
     page.locator("#view-title", has_text="tall.png").wait_for()
     frame(page)
-    assert "38 \N{MULTIPLICATION SIGN} 57 pixels" in page.inner_text("#readout")
+    assert "38 \N{MULTIPLICATION SIGN} 57 pixels" in page.inner_text("#pointed")
     page.keyboard.press("?")
     assert page.is_visible("#help")
     page.keyboard.press("Escape")
     assert page.is_hidden("#help")
-    page.focus("#matrix button >> nth=0")  # with Tab, as every control
+    page.focus(".matrix button >> nth=0")  # with Tab, as every control
     page.keyboard.press("Enter")
     frame(page)
     assert readout(page)[:3] == (0, 0, 0)
@@ -302,7 +305,103 @@ def test_touch_holds_a_pixel_on_a_small_screen(report, classifier, visit):
     assert lit(page) == clusters_at(maps, 10, 30)
     page.mouse.move(1, 1)
     frame(page)
-    assert "held" in page.inner_text("#readout")
+    assert "held" in page.inner_text("#pointed")
+
+
+def tile(page, stage, head=0):
+    selector = f".matrix button[data-stage='{stage}'][data-head='{head}']"
+    return page.locator(selector)
+
+
+def test_the_photo_beside_the_lit_one_stays_as_it_is(report, visit):
+    page = visit(report)
+    size = SIZES["wide.png"]
+    image = picture(*size)
+    photo, main = (
+        page.locator(f"#{name}").bounding_box() for name in ("photo", "main")
+    )
+    assert photo["y"] == main["y"]
+    assert photo["x"] + photo["width"] < main["x"]
+    assert photo["width"] == pytest.approx(main["width"], abs=1)
+    hover(page, 30, 20, size, "#photo")
+    assert -1 not in lit(page).values()
+    for x, y in ((3, 5), (30, 20), (55, 40)):
+        found = color(page, x, y, size, "photo")[:3]
+        assert np.abs(np.array(found) - image[y, x]).max() <= 1
+
+
+def test_a_slider_merges_all_stages_to_segments(report, classifier, visit):
+    size = SIZES["wide.png"]
+    image = to_input(classifier[1], picture(*size))
+    tree = merge_tree(trace(classifier[1], image))
+    page = visit(report)
+    tile(page, -1).click()
+    assert page.get_attribute("#step", "aria-valuetext") == "segments"
+    for count in (2, 7, 30):
+        page.locator("#count").fill(str(count))
+        page.locator("#counted", has_text=str(count)).wait_for()
+        frame(page)
+        assert page.locator("#list button").count() == count
+        expected = np.asarray(tree.cut(count))
+        seen = {}
+        for x, y in ((0, 0), (59, 43), (30, 20), (7, 40), (52, 3), (33, 35)):
+            hover(page, x, y, size)
+            assert readout(page)[0] == -1
+            seen.setdefault(expected[y, x], set()).add(readout(page)[3])
+        assert all(len(numbers) == 1 for numbers in seen.values())
+        assert len(set.union(*seen.values())) == len(seen)
+    page.locator("#main").focus()
+    page.keyboard.press("-")
+    frame(page)
+    assert page.locator("#list button").count() == 29
+    page.keyboard.press("]")
+    page.locator("#view-title", has_text="tall.png: segments").wait_for()
+    assert page.locator("#list button").count() == 29
+
+
+@pytest.fixture(scope="module")
+def two(classifier, tmp_path_factory):
+    """A network beside the same network before a training."""
+    folder = tmp_path_factory.mktemp("two")
+    Image.fromarray(picture(44, 60)).save(folder / "wide.png")
+    options = ("--beside", "cluenet/cls_digits", "untrained", "--no-segments")
+    options += ("--importance", "none", "--out", folder / "report.html")
+    result = explore(folder / "wide.png", "cluenet/cls_digits", classifier[0], *options)
+    assert result.returncode == 0, result.stderr
+    return folder / "report.html"
+
+
+def test_two_networks_light_the_clusters_of_one_pixel(two, classifier, visit):
+    size = SIZES["wide.png"]
+    torch.manual_seed(0)
+    other = build_model(Config.fromfile(config_path("cluenet/cls_digits")))
+    other.init_weights()
+    image = to_input(classifier[1], picture(*size))
+    maps = [trace(model, image) for model in (classifier[1], other)]
+    page = visit(two)
+    assert page.is_hidden("#segments")
+    assert "Network B" in page.inner_text("#models")
+    assert "untrained" in page.inner_text("#models")
+    differs = 0
+    for x, y in ((7, 40), (52, 3), (33, 35)):
+        hover(page, x, y, size)
+        for number, selector in enumerate(("#readout", "#readout1")):
+            data = page.evaluate(
+                f"({{...document.querySelector('{selector}').dataset}})"
+            )
+            stage, head, cluster = (int(data[k]) for k in ("stage", "head", "cluster"))
+            assert clusters_at(maps[number], x, y)[stage, head] == cluster
+        differs += clusters_at(maps[0], x, y) != clusters_at(maps[1], x, y)
+    assert differs
+    page.mouse.move(2, 2)
+    page.keyboard.press("n")
+    assert "Network B" in page.inner_text("#clusters-title")
+    page.keyboard.press("ArrowLeft")
+    frame(page)
+    assert readout(page)[0] == 2  # walks with the other
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1440
+    phone = visit(two, viewport={"width": 390, "height": 844})
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_every_control_has_a_name(report, visit):
@@ -316,7 +415,7 @@ def test_every_control_has_a_name(report, visit):
     )
     assert nameless == []
     assert page.get_by_role("slider", name="Stage").count() == 1
-    assert page.get_by_role("radio").count() == 4
+    assert page.get_by_role("slider", name="Segments").count() == 1
     assert page.get_attribute("#step", "aria-valuetext") == "stage 4"
 
 
@@ -327,7 +426,7 @@ def large_report(tmp_path_factory):
     path, _ = weights("fec/cls_imagenet_small", folder)
     Image.fromarray(picture(300, 300)).save(folder / "large.png")
     out = folder / "report.html"
-    options = ("--size", 1024, "--importance", "none", "--out", out)
+    options = ("--size", 1024, "--importance", "none", "--no-segments", "--out", out)
     result = explore(folder / "large.png", "fec/cls_imagenet_small", path, *options)
     assert result.returncode == 0, result.stderr
     return out
@@ -342,12 +441,17 @@ def test_large_images_stay_fluid(large_report, visit, device_scale_factor):
     page.keyboard.press("ArrowLeft")
     frame(page)
     assert readout(page)[:2] == (3, 0)  # an earlier block of the same stage
-    page.evaluate("performance.clearMeasures()")
+    page.evaluate(
+        """() => {
+          window.times = [];
+          const note = (list) =>
+            window.times.push(...list.getEntriesByName("cluenet-draw"));
+          new PerformanceObserver(note).observe({entryTypes: ["measure"]});
+        }"""
+    )
     for i in range(30):
         hover(page, (i * 337) % 1024, (i * 211) % 1024, (1024, 1024))
-    times = page.evaluate(
-        "performance.getEntriesByName('cluenet-draw').map(entry => entry.duration)"
-    )
+    times = page.evaluate("window.times.map(entry => entry.duration)")
     print(
         f"{large_report.stat().st_size / 1e6:.2f} MB, ready after {ready:.0f} ms, "
         f"hover {np.median(times):.1f} ms (median), {max(times):.1f} ms (worst)"
@@ -358,8 +462,8 @@ def test_large_images_stay_fluid(large_report, visit, device_scale_factor):
     assert large_report.stat().st_size < 8e6
 
 
-def parsed(path):
-    pattern = r'<script type="application/json" id="report">(.*?)</script>'
+def parsed(path, name="report"):
+    pattern = rf'<script type="application/json" id="{name}">(.*?)</script>'
     return json.loads(re.search(pattern, path.read_text(), re.DOTALL).group(1))
 
 
@@ -377,9 +481,8 @@ def test_detectors_and_segmentors(config, title, tmp_path, visit):
     options = ("--out", out, "--score-thr", 0.0)
     result = explore(tmp_path / "scene.png", config, path, *options)
     assert result.returncode == 0, result.stderr
-    report = parsed(out)
-    (image,) = report["images"]
-    assert report["titles"]["predictions"] == title
+    assert parsed(out)["networks"][0]["title"] == title
+    (image,) = parsed(out, "image-0")["networks"]
     assert image["importance"] is None
     if "fpn" in config:
         shares = [found["score"] for found in image["predictions"]]
@@ -392,22 +495,22 @@ def test_detectors_and_segmentors(config, title, tmp_path, visit):
     assert -1 not in lit(page).values()
 
 
-def test_the_gallery_says_which_model_and_links_its_pictures(classifier, tmp_path):
+def test_the_gallery_shows_trained_beside_untrained_and_links_its_pictures(tmp_path):
     tool = tool_path("dev/make_gallery.py")
-    words = ["cluenet/cls_digits", classifier[0]]
-    command = [sys.executable, tool, "--docs", tmp_path, "--size", "32"]
-    command += ["--photos", *words, "never trained", "--digits", *words, "nor this"]
-    result = subprocess.run([str(w) for w in command], capture_output=True, text=True)
+    command = [sys.executable, str(tool), "--docs", str(tmp_path), "--size", "32"]
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     page = (tmp_path / "gallery.md").read_text(encoding="utf-8")
-    assert "CLUENet never trained" in page
-    assert "CLUENet nor this" in page
+    assert "cluenet_mm://cluenet_micro_cifar100" in page
     pictures = [tmp_path / name for name in re.findall(r"\]\((images/[^)]*)\)", page)]
-    assert len(pictures) >= 7
+    assert len(pictures) >= 4
     assert sum(p.stat().st_size for p in pictures) < 1e6
     assert set(pictures) == set((tmp_path / "images" / "gallery").iterdir())
     for path in pictures:
-        assert Image.open(path).width > 500
+        image = np.asarray(Image.open(path)).astype(int)
+        assert image.shape[1] > 500
+        half = len(image) // 2
+        assert np.abs(image[:half] - image[-half:]).max() > 50
 
 
 @pytest.fixture
@@ -430,6 +533,11 @@ def workplace(tmp_path, monkeypatch):
         (["good.png", "--size", "0"], "argument --size: 0 is not positive"),
         (["good.png", "--size", "99999"], "argument --size: 99999 is more than 16384"),
         (["good.png", "--out", "empty"], "empty is a folder: give the name of a file"),
+        (
+            ["good.png", "--beside", "cluenet/cls_imagenet_tiny", "untrained"],
+            "error: cannot show two networks on good.png: one sees 40 x 40 pixels, the "
+            "other 224 x 224. Give both the same test pipeline.",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_the_old_report(
@@ -459,7 +567,7 @@ def test_a_damaged_image_does_not_end_a_folder(classifier, workplace):
     assert [image["name"] for image in parsed(Path("report.html"))["images"]] == [
         "good.png"
     ]
-    assert printed.splitlines()[-3].startswith("report.html: 1 images, ")
+    assert printed.splitlines()[-3].startswith("report.html: images: 1, ")
     assert printed.splitlines()[-2:] == [
         "1 of 2 images failed",
         "error: cut.png cannot be decoded: it is damaged or no image",

@@ -1,12 +1,14 @@
 r"""Write one HTML file in which the clusters of a network can be explored.
 
-Pointing at the photo lights up the pixel's cluster at every stage and head. Works for
-classifiers, detectors and segmentors; clusters are ranked by their importance for the
-predicted class in classifiers. The file needs no server, no network and no library.
+Pointing at the photo lights up the pixel's cluster at every stage and head; a slider
+merges all stages to as many segments as wanted. Works for classifiers, detectors and
+segmentors; clusters are ranked by their importance for the predicted class in
+classifiers. The file needs no server, no network and no library.
 
 Examples:
     python tools/visualize/explore.py photo.jpg CONFIG CHECKPOINT --out report.html
     python tools/visualize/explore.py val CONFIG CHECKPOINT --out report.html --limit 4
+    ... --beside CONFIG untrained
 """
 
 import argparse
@@ -37,12 +39,19 @@ from cluenet_mm.config import read_config
 from cluenet_mm.inference.images import find_images, read_image, resize_shorter_side
 from cluenet_mm.inference.predictor import Predictor
 from cluenet_mm.interpret import find_backbone, to_input
-from cluenet_mm.interpret.report import write_report
+from cluenet_mm.interpret.report import (
+    ReportImage,
+    ReportNetwork,
+    check_same_pixels,
+    write_report,
+)
 from cluenet_mm.interpret.report_images import report_image
 
 # Datasets are sorted by class: a stride over all of them shows many.
 STRIDE = 37
 NO_CLASS = "Importance is for classifiers: it needs one class for the whole image."
+# In place of a checkpoint: the weights that a training would begin with.
+UNTRAINED = "untrained"
 UNRANKED = {
     "last": "Importance was computed for the last stage; --importance all does all.",
     "all": "",
@@ -62,6 +71,13 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("config", help="path or name of a config")
     parser.add_argument("checkpoint", help="weights of that config")
+    parser.add_argument(
+        "--beside",
+        nargs=2,
+        metavar=("CONFIG", "CHECKPOINT"),
+        help=f"a second network, on the same images; {UNTRAINED!r} in place of a "
+        "checkpoint shows it before its training",
+    )
     parser.add_argument("--out", type=output_file, required=True, help="the HTML file")
     parser.add_argument(
         "--limit", type=positive, default=8, help="at most so many images (default: 8)"
@@ -72,6 +88,12 @@ def parse_args() -> argparse.Namespace:
         default="last",
         help="stages whose clusters are ranked: two forward passes a cluster "
         "(default: the last stage)",
+    )
+    parser.add_argument(
+        "--no-segments",
+        dest="segments",
+        action="store_false",
+        help="leave out the segments, which take a while for large images",
     )
     parser.add_argument(
         "--size",
@@ -124,53 +146,96 @@ def resized(predictor: Predictor, path: Path, size: int) -> BaseDataElement:
     return predictor.model(inputs, mode="predict")[0].cpu()
 
 
-def describe(cfg: Config, args: argparse.Namespace, predictor: Predictor) -> str:
-    """One line about the model."""
+def load(
+    config: str, checkpoint: str, args: argparse.Namespace
+) -> tuple[Predictor, str, Iterator[tuple[str, Callable[[], BaseDataElement]]]]:
+    """A network, one line about it, and its predictions for the images.
+
+    Raises:
+        ValueError: It holds no clusters, or ``--size`` does not suit its task.
+    """
+    cfg = read_config(config, args.cfg_options)
+    weights = checkpoint
+    if checkpoint == UNTRAINED:
+        torch.manual_seed(0)
+        weights = None
+    predictor = Predictor(cfg, weights, args.device)
     backbone = find_backbone(predictor.model)
+    if args.size is not None and predictor.scope != "mmpretrain":
+        raise ValueError(
+            "--size is for classifiers; of other models change the pipeline's "
+            "Resize with --cfg-options"
+        )
     arch = cfg.model.backbone.get("arch", "")
     arch = f" {arch}" if isinstance(arch, str) else ""
     line = f"{type(backbone).__name__}{arch} in {type(predictor.model).__name__}"
-    line += f" · {Path(args.config).stem} · {Path(args.checkpoint).name}"
-    return f"{line} · {args.note}" if args.note else line
+    line += f" · {Path(config).stem} · {Path(checkpoint).name}"
+    listed = chain.from_iterable(
+        sources(word, cfg, predictor, args.size) for word in args.images
+    )
+    return predictor, line, listed
 
 
 def main() -> int:
     """Run the command line and return its exit status."""
     args = parse_args()
+    models = [(args.config, args.checkpoint)]
+    if args.beside:
+        models.append(tuple(args.beside))
     try:
         for word in args.images:
             if word != "val":
                 find_images(word)  # before the model is built
-        cfg = read_config(args.config, args.cfg_options)
-        predictor = Predictor(cfg, args.checkpoint, args.device)
-        find_backbone(predictor.model)
-        classifies = predictor.scope == "mmpretrain"
-        if args.size is not None and not classifies:
-            raise ValueError(
-                "--size is for classifiers; of other models change the pipeline's "
-                "Resize with --cfg-options"
-            )
-        listed = chain.from_iterable(
-            sources(word, cfg, predictor, args.size) for word in args.images
+        predictors, lines, listed = zip(
+            *(load(*model, args) for model in models), strict=True
         )
-        found = list(islice(listed, args.limit))
+        found = [
+            (steps[0][0], [predict for _, predict in steps])
+            for steps in islice(zip(*listed, strict=False), args.limit)
+        ]
     except (CheckpointError, OSError, ValueError) as error:
         fail(error)
-    shown = []
+    if args.note:
+        lines = (f"{lines[0]} · {args.note}", *lines[1:])
+    shown: list[list[ReportImage]] = []
 
-    def look(name: str, predict: Callable[[], BaseDataElement]) -> None:
-        image = report_image(predictor, name, predict, args.importance, args.score_thr)
-        shown.append(image)
+    def look(name: str, predictions: list[Callable[[], BaseDataElement]]) -> None:
+        images = [
+            report_image(
+                predictor,
+                name,
+                predict,
+                ranked=args.importance,
+                score_thr=args.score_thr,
+                segmented=args.segments,
+            )
+            for predictor, predict in zip(predictors, predictions, strict=True)
+        ]
+        try:
+            check_same_pixels(images)
+        except (
+            ValueError
+        ) as error:  # of every image, as it is the pipelines that differ
+            print()  # the progress bar leaves its line open
+            fail(error)
+        shown.append(images)
 
     failed = for_each_image(found, look)
     if shown:
-        try:
-            write_report(
-                args.out,
-                shown,
-                describe(cfg, args, predictor),
-                unranked=UNRANKED[args.importance] if classifies else NO_CLASS,
+        networks = [
+            ReportNetwork(
+                line,
+                images,
+                UNRANKED[args.importance]
+                if predictor.scope == "mmpretrain"
+                else NO_CLASS,
             )
+            for line, predictor, images in zip(
+                lines, predictors, zip(*shown, strict=True), strict=True
+            )
+        ]
+        try:
+            write_report(args.out, networks)
         except OSError as error:
             fail(error)
         size = args.out.stat().st_size / 1e6

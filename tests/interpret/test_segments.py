@@ -1,0 +1,45 @@
+"""Segments merged from all stages."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import label
+
+from cluenet_mm.backbones import CLUENet
+from cluenet_mm.interpret import trace
+from cluenet_mm.interpret.segments import merge_tree
+
+
+@pytest.fixture(scope="module")
+def tree():
+    torch.manual_seed(0)
+    model = CLUENet("micro", cluster_grids=(4, 3, 2, 2)).eval()
+    return merge_tree(trace(model, torch.randn(2, 3, 75, 90)), sample=1)
+
+
+def test_every_cut_has_its_number_of_connected_segments_inside_the_coarser(tree):
+    before = tree.cut(1)
+    assert before.shape == (75, 90)
+    assert (before == 0).all()
+    for k in range(2, 66):
+        found = tree.cut(k)
+        assert np.array_equal(np.unique(found), np.arange(k))
+        pairs = np.unique(np.stack([found, before]).reshape(2, -1), axis=1)
+        assert pairs.shape[1] == k  # each lies in one
+        assert all(label(found == i)[1] == 1 for i in range(k))
+        before = found
+
+
+def test_two_colors_are_two_segments(color_backbone, two_colors):
+    tree = merge_tree(trace(color_backbone, two_colors))
+    found = tree.cut(2)
+    assert (found[:, :12] == found[0, 0]).all()
+    assert (found[:, 12:] == 1 - found[0, 0]).all()
+
+
+def test_more_segments_than_points_are_the_points(color_backbone, two_colors):
+    maps = trace(color_backbone, two_colors)
+    found = merge_tree(maps).cut(1000)
+    assert len(np.unique(found)) == maps.sizes[0][0] * maps.sizes[0][1]
+    with pytest.raises(ValueError, match="cannot cut to 0 segments"):
+        merge_tree(maps).cut(0)
