@@ -25,6 +25,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from cluenet_mm.files import write_text
+from cluenet_mm.guard import run_tool
 
 Row = dict[str, str]  # what stands in the columns, by their titles
 
@@ -359,4 +360,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

@@ -30,6 +30,7 @@ from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.cli import fail
 from cluenet_mm.config import read_config
 from cluenet_mm.files import write_text
+from cluenet_mm.guard import run_tool
 from cluenet_mm.inference import build_model
 from cluenet_mm.interpret import cluster_figure, find_backbone, to_input, trace
 
@@ -218,4 +219,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

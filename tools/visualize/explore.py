@@ -10,7 +10,6 @@ Examples:
 """
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -24,6 +23,7 @@ from mmengine.structures import BaseDataElement
 from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.cli import (
     add_cfg_options,
+    add_max_pixels,
     device,
     fail,
     for_each_image,
@@ -34,6 +34,7 @@ from cluenet_mm.cli import (
     side,
 )
 from cluenet_mm.config import read_config
+from cluenet_mm.guard import run_tool
 from cluenet_mm.inference.images import find_images, read_image, resize_shorter_side
 from cluenet_mm.inference.predictor import Predictor
 from cluenet_mm.interpret import find_backbone, to_input
@@ -90,6 +91,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--device", type=device, help="such as cpu or cuda:1 (default: a free GPU)"
     )
+    add_max_pixels(parser)
     add_cfg_options(parser)
     return parse_arguments(parser)
 
@@ -142,7 +144,7 @@ def main() -> int:
             if word != "val":
                 find_images(word)  # before the model is built
         cfg = read_config(args.config, args.cfg_options)
-        predictor = Predictor(cfg, args.checkpoint, args.device)
+        predictor = Predictor(cfg, args.checkpoint, args.device, args.max_pixels)
         find_backbone(predictor.model)
         classifies = predictor.scope == "mmpretrain"
         if args.size is not None and not classifies:
@@ -179,4 +181,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)
