@@ -5,18 +5,20 @@ import errno
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 import torch
 from mmengine.config import DictAction
 from mmengine.utils import track_iter_progress
 
-from .errors import is_first_process, one_line_with_place
+from .errors import one_line_with_place
 from .files import WriteError, check_writable
-from .inference.images import UnreadableImageError
+from .guard import fail
+from .inference.images import MAX_PIXELS, UnreadableImageError
 
 __all__ = [
     "add_cfg_options",
+    "add_max_pixels",
     "add_run_arguments",
     "device",
     "fail",
@@ -46,6 +48,18 @@ def add_cfg_options(parser: argparse.ArgumentParser, example: str = "") -> None:
         default={},
         metavar="KEY=VALUE",
         help="override settings of the config" + (example and f", e.g. {example}"),
+    )
+
+
+def add_max_pixels(parser: argparse.ArgumentParser) -> None:
+    """Add the option that keeps a large photograph from taking minutes."""
+    parser.add_argument(
+        "--max-pixels",
+        type=positive,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="show a network no image of more pixels, but a smaller one; of a detector "
+        "or segmentor the config's pipeline decides (default: %(default)s)",
     )
 
 
@@ -170,8 +184,3 @@ def report_failures(failed: Sequence[str], total: int) -> int:
     for line in failed:
         print(f"error: {line}", file=sys.stderr)
     return int(bool(failed))
-
-
-def fail(error: Exception) -> NoReturn:
-    """End the script with status 1 and one line, from one of the processes."""
-    raise SystemExit(f"error: {error}" if is_first_process() else 1)

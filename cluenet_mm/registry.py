@@ -91,7 +91,12 @@ HOOKS = LazyRegistry(
     "hook",
     MMENGINE_HOOKS,
     {
-        "cluenet_mm.hooks": ("DrawPredictionsHook", "EpochSeedHook", "StrictLoadHook"),
+        "cluenet_mm.hooks": (
+            "DrawPredictionsHook",
+            "EpochSeedHook",
+            "PendingValidationHook",
+            "StrictLoadHook",
+        ),
         "cluenet_mm.interpret": ("ClusterVisualizationHook",),
     },
 )

@@ -31,6 +31,7 @@ from .config import (
 )
 from .errors import one_line_with_place
 from .files import check_writable
+from .hooks.pending_validation import is_validated
 from .inference.model import build_model
 from .memory import keep_free_memory
 from .package_data import config_name
@@ -266,7 +267,7 @@ def set_resume(cfg: Config, checkpoint: str | None) -> bool:
         checkpoint: A path, ``"auto"``, or None for a new run.
 
     Returns:
-        Whether there is anything left to train.
+        Whether there is anything left to train or to validate.
 
     Raises:
         CheckpointError: It cannot be read, holds no state of a run, or is that of a
@@ -294,6 +295,13 @@ def set_resume(cfg: Config, checkpoint: str | None) -> bool:
     for unit in ("epoch", "iter"):
         end, now = cfg.train_cfg.get(f"max_{unit}s"), state["meta"][unit]
         if end is not None and now >= end:
+            if (
+                now == end
+                and cfg.get("val_cfg") is not None
+                and now >= cfg.train_cfg.get("val_begin", 1)
+                and not is_validated(path, cfg.work_dir, now)
+            ):
+                return True
             with _building(cfg):
                 load_weights(build_model(cfg), state, path)  # they must be its own
             say(f"Already finished: {path} is {unit} {now} of {end}.")

@@ -41,6 +41,7 @@ from cluenet_mm.datasets.check import (
     named_parts,
 )
 from cluenet_mm.files import path_inside, write_text
+from cluenet_mm.guard import run_tool
 from cluenet_mm.inference.draw import build_visualizer, draw_sample
 
 SPLITS = ("train", "val", "test")
@@ -149,9 +150,6 @@ def main() -> int:
             write_text(args.json, text + "\n")
     except (OSError, ValueError) as error:
         fail(error)
-    except KeyboardInterrupt:
-        print("\ninterrupted; the reports above are complete", file=sys.stderr)
-        return 130
     return int(any(report.faults for report in reports))
 
 
@@ -168,4 +166,4 @@ def draw(cfg: Config, dataset: object, folder: Path, args: argparse.Namespace) -
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main, "the reports above are complete")

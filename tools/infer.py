@@ -19,7 +19,6 @@ Example: infer.py photos cluenet/mask_rcnn_coco_tiny epoch_12.pth --out-dir foun
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from PIL import Image
@@ -27,6 +26,7 @@ from PIL import Image
 from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.cli import (
     add_cfg_options,
+    add_max_pixels,
     device,
     fail,
     for_each_image,
@@ -37,6 +37,7 @@ from cluenet_mm.cli import (
 from cluenet_mm.config import read_config
 from cluenet_mm.datasets.panoptic_png import write_panoptic
 from cluenet_mm.files import atomic_write, path_inside, write_text
+from cluenet_mm.guard import run_tool
 from cluenet_mm.inference.images import find_images
 from cluenet_mm.inference.predictor import Predictor, fingerprint, label_map
 
@@ -64,6 +65,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--overwrite", action="store_true", help="predict again what is there already"
     )
+    add_max_pixels(parser)
     add_cfg_options(parser)
     return parse_arguments(parser)
 
@@ -106,8 +108,8 @@ def main() -> int:
     try:
         images = find_images(args.images, args.out_dir)
         cfg = read_config(args.config, args.cfg_options)
-        predictor = Predictor(cfg, args.checkpoint, args.device)
-        model = fingerprint(cfg, args.checkpoint, args.score_thr)
+        predictor = Predictor(cfg, args.checkpoint, args.device, args.max_pixels)
+        model = fingerprint(cfg, args.checkpoint, args.score_thr, args.max_pixels)
     except (CheckpointError, OSError, ValueError) as error:
         fail(error)
     left = [
@@ -119,16 +121,12 @@ def main() -> int:
     done = len(images) - len(left)
     if done:
         print(f"{done} of {len(images)} results are there already")
-    try:
-        failed = for_each_image(
-            left, lambda path, name: infer(predictor, path, name, args, model)
-        )
-    except KeyboardInterrupt:
-        print("\nInterrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+    failed = for_each_image(
+        left, lambda path, name: infer(predictor, path, name, args, model)
+    )
     print(f"{len(left) - len(failed)} new results in {args.out_dir}")
     return report_failures(failed, len(images))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main, "the same command goes on from here")

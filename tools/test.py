@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -18,6 +17,7 @@ from cluenet_mm.cli import (
 )
 from cluenet_mm.datasets.check import refuse_unusable
 from cluenet_mm.files import WriteError
+from cluenet_mm.guard import run_tool
 from cluenet_mm.inference.predictions import (
     PICKLES,
     pickle_predictions,
@@ -131,4 +131,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -13,7 +13,8 @@ from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.cli import add_run_arguments, fail, parse_arguments
 from cluenet_mm.datasets.check import refuse_unusable
 from cluenet_mm.files import WriteError
-from cluenet_mm.hooks import StrictLoadHook
+from cluenet_mm.guard import exit_status, run_tool
+from cluenet_mm.hooks import PendingValidationHook, StrictLoadHook
 from cluenet_mm.runner import (
     BuildError,
     build_runner,
@@ -124,13 +125,14 @@ def train(cfg: Config, distributed: bool) -> int:
         runner = build_runner(cfg, "train", "val")
         if not any(isinstance(hook, StrictLoadHook) for hook in runner.hooks):
             runner.register_hook(StrictLoadHook(partial=True))
+        runner.register_hook(PendingValidationHook())
         say(summary(runner, "train", "val"))
         runner.train()
         if found := last_metrics(runner):
             say(results("Last validation", found))
     except (BuildError, CheckpointError, WriteError) as error:
         fail(error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would cut this
         where = "before the first epoch"
         if runner is not None and "epoch" in runner.message_hub.runtime_info:
@@ -140,7 +142,7 @@ def train(cfg: Config, distributed: bool) -> int:
         if distributed:  # by a launcher whose command is not known here
             command = "the same command" + (" and --resume" if saved else "")
         say(f"\nInterrupted {where}; continue with: {command}")
-        return 130
+        return exit_status(error)
     return 0
 
 
@@ -165,4 +167,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

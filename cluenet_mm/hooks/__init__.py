@@ -5,6 +5,12 @@
 
 from .draw_predictions import DrawPredictionsHook
 from .epoch_seed import EpochSeedHook
+from .pending_validation import PendingValidationHook
 from .strict_load import StrictLoadHook
 
-__all__ = ["DrawPredictionsHook", "EpochSeedHook", "StrictLoadHook"]
+__all__ = [
+    "DrawPredictionsHook",
+    "EpochSeedHook",
+    "PendingValidationHook",
+    "StrictLoadHook",
+]

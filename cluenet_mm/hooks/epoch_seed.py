@@ -10,7 +10,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from cluenet_mm.registry import HOOKS
 
-_EPOCH, _ITERATION = range(2)
+_EPOCH, _ITERATION, _VALIDATION = range(3)
 
 
 @HOOKS.register_module()
@@ -18,7 +18,7 @@ class EpochSeedHook(Hook):
     """Make a resumed run draw the random numbers of the uninterrupted one.
 
     Seeds Python's, NumPy's and PyTorch's generators of this process at the start of
-    every epoch and every iteration from (the run's seed, rank, epoch or iteration):
+    every epoch, iteration and validation from (the run's seed, rank, where it stands):
     dropout, drop path and mixup no longer depend on what was drawn before. This
     takes a fraction of a millisecond an iteration. Ranks draw different numbers; what
     they must agree on (the order of samples) MMEngine's samplers seed on their own.
@@ -63,6 +63,10 @@ class EpochSeedHook(Hook):
     ) -> None:
         """Seed for what this iteration draws."""
         _seed(runner.seed, get_rank(), _ITERATION, runner.iter)
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Seed for a validation, which a resume may make up for."""
+        _seed(runner.seed, get_rank(), _VALIDATION, runner.iter)
 
 
 def _seed(*key: int) -> None:

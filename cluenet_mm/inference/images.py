@@ -1,6 +1,7 @@
 """Image files: found, read, resized and named in one way."""
 
 import glob
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -8,15 +9,23 @@ import cv2
 import mmcv
 import numpy as np
 
+from ..errors import warn
+
 __all__ = [
     "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
     "UnreadableImageError",
     "find_images",
+    "limit_pixels",
     "read_image",
     "resize_shorter_side",
 ]
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+# A photograph of 800 x 1333 passes. The time of CLUENet's and FEC's pooling grows with
+# the square of the pixels.
+MAX_PIXELS = 1_200_000
 
 
 class UnreadableImageError(ValueError):
@@ -85,6 +94,29 @@ def read_image(path: str | Path) -> np.ndarray:
     if image is None:
         raise UnreadableImageError(f"{path} cannot be decoded")
     return mmcv.bgr2rgb(image)
+
+
+def limit_pixels(image: np.ndarray, max_pixels: int, name: str) -> np.ndarray:
+    """Make an image smaller that has more pixels than a network shall see.
+
+    Args:
+        image: ``(H, W, C)`` or ``(H, W)`` uint8.
+        max_pixels: Height times width, at most.
+        name: Of the image, for the warning.
+
+    Returns:
+        The image, or one of the same proportion with ``max_pixels`` or fewer.
+    """
+    height, width = image.shape[:2]
+    if height * width <= max_pixels:
+        return image
+    scale = math.sqrt(max_pixels / (height * width))
+    size = (max(int(width * scale), 1), max(int(height * scale), 1))
+    warn(
+        f"{name} has {width} x {height} pixels: the network sees {size[0]} x {size[1]} "
+        "(--max-pixels sets the limit; time grows with the square of the pixels)"
+    )
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def resize_shorter_side(image: np.ndarray, side: int) -> np.ndarray:

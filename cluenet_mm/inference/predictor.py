@@ -24,7 +24,7 @@ from ..checkpoint import (
 from ..config import inner_datasets, num_classes, type_name, with_type_name
 from ..tasks import task_of
 from .draw import build_visualizer, draw_sample
-from .images import read_image
+from .images import MAX_PIXELS, limit_pixels, read_image
 from .model import initialize
 
 __all__ = ["Predictor", "fingerprint", "label_map"]
@@ -40,6 +40,9 @@ class Predictor:
             would begin with. The names of the classes are those in the checkpoint, else
             those of the config's dataset.
         device: Where the model runs; by default on a GPU if there is one.
+        max_pixels: What a classifier sees of an image that its pipeline leaves larger
+            is resized to so many pixels, with a warning. The pipelines of detectors
+            and segmentors decide alone.
 
     Raises:
         FileNotFoundError: There is no such checkpoint.
@@ -48,8 +51,13 @@ class Predictor:
     """
 
     def __init__(
-        self, cfg: Config, checkpoint: str | None, device: str | None = None
+        self,
+        cfg: Config,
+        checkpoint: str | None,
+        device: str | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
+        self._max_pixels = max_pixels
         self._task = task_of(cfg)
         self.scope = self._task.library
         if "test_dataloader" not in cfg:
@@ -92,10 +100,15 @@ class Predictor:
         """
         path = str(path)
         image = read_image(path)
-        data = next(iter(self._inferencer.preprocess([self._load(path)])))
-        if self.scope == "mmdet":  # with its input beside it
-            data = data[1]
+        loaded = self._load(path)
+        data = self._preprocess(loaded)
+        if self.scope == "mmpretrain" and _pixels(data) > self._max_pixels:
+            data = self._preprocess(limit_pixels(loaded, self._max_pixels, path))
         return self._inferencer.forward(data)[0].cpu(), image
+
+    def _preprocess(self, loaded: str | np.ndarray) -> dict:
+        data = next(iter(self._inferencer.preprocess([loaded])))
+        return data[1] if self.scope == "mmdet" else data  # its input stands beside it
 
     def record(self, sample: BaseDataElement) -> dict[str, Any]:
         """What was predicted, ready for JSON.
@@ -240,6 +253,11 @@ class Predictor:
             for record, mask in zip(records, masks, strict=True):
                 record["segmentation"] = mask | {"counts": mask["counts"].decode()}
         return records
+
+
+def _pixels(data: Mapping) -> int:
+    """Of the largest image in a batch of a classifier."""
+    return max(image.shape[-2] * image.shape[-1] for image in data["inputs"])
 
 
 def label_map(sample: BaseDataElement) -> np.ndarray:

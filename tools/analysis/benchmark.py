@@ -26,7 +26,6 @@ Examples (a config is a path, a name such as cluenet/cls_imagenet_tiny, or mmpre
 import argparse
 import json
 import platform
-import sys
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -36,6 +35,7 @@ from cluenet_mm.cli import fail, output_file, positive
 from cluenet_mm.config import image_shape
 from cluenet_mm.files import write_text
 from cluenet_mm.flops import open_config
+from cluenet_mm.guard import run_tool
 from cluenet_mm.ops import IMPLEMENTATIONS
 
 PACKAGES = ("torch", "triton", "mmengine", "mmcv", "mmpretrain", "cluenet_mm")
@@ -178,7 +178,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the cases above are complete")
+    run_tool(main, "the cases above are complete")

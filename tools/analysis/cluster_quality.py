@@ -31,6 +31,7 @@ from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.cli import device, fail, natural, output_file, positive, side
 from cluenet_mm.config import read_config
 from cluenet_mm.files import write_text
+from cluenet_mm.guard import run_tool
 from cluenet_mm.inference import build_model
 from cluenet_mm.interpret.annotated_images import DATASETS, annotated_images
 from cluenet_mm.interpret.measure import measure_emergence, measure_faithfulness
@@ -177,4 +178,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -9,13 +9,13 @@ detector compute depends on the image: only their parameters are shown.
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 
 from cluenet_mm.cli import fail, output_file
 from cluenet_mm.config import image_shape
 from cluenet_mm.files import write_text
 from cluenet_mm.flops import Part, count_config, open_config, total
+from cluenet_mm.guard import run_tool
 
 
 def parse_args() -> argparse.Namespace:
@@ -69,4 +69,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

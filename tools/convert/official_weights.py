@@ -11,6 +11,7 @@ import sys
 from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.config import read_config
 from cluenet_mm.conversion import FAMILIES, convert_file
+from cluenet_mm.guard import run_tool
 
 
 def arch_of(config: str) -> str | dict:
@@ -56,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

@@ -13,13 +13,13 @@ Example: export_onnx.py cluenet/cls_cifar100 epoch_105.pth cluenet.onnx --dynami
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.cli import add_cfg_options, fail, parse_arguments, positive, side
 from cluenet_mm.config import read_config
 from cluenet_mm.deploy import export_onnx
+from cluenet_mm.guard import run_tool
 
 
 def parse_args() -> argparse.Namespace:
@@ -69,4 +69,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from cluenet_mm.files import atomic_write
+from cluenet_mm.guard import run_tool
 
 SIDE = 32
 Group = tuple[str, np.ndarray]  # name of a class; its images, N x 32 x 32 x 3
@@ -90,4 +91,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

@@ -15,6 +15,7 @@ from mmengine.config import Config
 
 from cluenet_mm.config import type_name
 from cluenet_mm.files import write_text
+from cluenet_mm.guard import run_tool
 
 SCALARS = "*/vis_data/scalars.json"
 # What a log line of training holds beside losses.
@@ -125,4 +126,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

@@ -29,6 +29,7 @@ import yaml
 
 from cluenet_mm.checkpoint import load_checkpoint
 from cluenet_mm.files import write_text
+from cluenet_mm.guard import run_tool
 from cluenet_mm.weights import published
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -400,4 +401,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

@@ -31,6 +31,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cluenet_mm.guard import run_tool
 from cluenet_mm.ops import assign, em_step, implementation, unit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -345,4 +346,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -25,6 +25,7 @@ from torch import nn
 from cluenet_mm import tool_path
 from cluenet_mm.config import read_config
 from cluenet_mm.files import write_text
+from cluenet_mm.guard import run_tool
 from cluenet_mm.inference import build_model, initialize
 from cluenet_mm.inference.images import resize_shorter_side
 from cluenet_mm.interpret import cluster_figure, to_input, trace
@@ -177,4 +178,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from cluenet_mm.files import atomic_write
+from cluenet_mm.guard import run_tool
 
 matplotlib.use("Agg")
 # Color and mark of the networks that cluster and of the others: they differ in
@@ -122,4 +123,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

@@ -32,6 +32,7 @@ from cluenet_mm.checkpoint import (
     save_checkpoint,
 )
 from cluenet_mm.files import write_text
+from cluenet_mm.guard import run_tool
 from cluenet_mm.inference import build_model
 from cluenet_mm.package_data import config_name
 
@@ -192,4 +193,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

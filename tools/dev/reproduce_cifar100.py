@@ -27,6 +27,7 @@ from mmengine.config import Config
 from cluenet_mm import config_path, tool_path
 from cluenet_mm.files import write_text
 from cluenet_mm.flops import build
+from cluenet_mm.guard import run_tool
 
 CONFIGS = (
     "cluenet/cls_cifar100_memory",
@@ -144,7 +145,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command continues")
+    run_tool(main, "the same command continues")

@@ -16,7 +16,6 @@ import argparse
 import json
 import re
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -32,6 +31,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, CompiledKernel
 from triton.runtime.driver import driver
 
+from cluenet_mm.guard import run_tool
 from cluenet_mm.ops.assign.triton import search
 
 ARCHITECTURES = (80, 90, 100)
@@ -334,4 +334,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

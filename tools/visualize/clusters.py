@@ -7,7 +7,6 @@ Examples:
 """
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.cli import (
+    add_max_pixels,
     fail,
     for_each_image,
     fraction,
@@ -30,8 +30,14 @@ from cluenet_mm.cli import (
 )
 from cluenet_mm.config import read_config
 from cluenet_mm.files import atomic_write, path_inside
+from cluenet_mm.guard import run_tool
 from cluenet_mm.inference import build_model
-from cluenet_mm.inference.images import find_images, read_image, resize_shorter_side
+from cluenet_mm.inference.images import (
+    find_images,
+    limit_pixels,
+    read_image,
+    resize_shorter_side,
+)
 from cluenet_mm.interpret import (
     cluster_figure,
     find_backbone,
@@ -85,13 +91,14 @@ def parse_args() -> argparse.Namespace:
         "--size",
         type=side,
         metavar="PIXELS",
-        help="resize image files to this shorter side (default: as they are)",
+        help="resize image files to this shorter side, --max-pixels or not",
     )
+    add_max_pixels(parser)
     return parser.parse_args()
 
 
 def samples(
-    images: str, cfg: Config, model: nn.Module, size: int | None
+    images: str, cfg: Config, model: nn.Module, size: int | None, max_pixels: int
 ) -> Iterator[tuple[str, Callable[[], tuple[Tensor, np.ndarray]]]]:
     """Images by their names, read when they are asked for.
 
@@ -100,6 +107,7 @@ def samples(
         cfg: Config of the model and its datasets.
         model: The model.
         size: Shorter side that image files are resized to.
+        max_pixels: Of image files, where ``size`` is None.
 
     Yields:
         A name for the picture, and a function that returns the network's input
@@ -115,14 +123,18 @@ def samples(
             yield f"val_{i:05d}", lambda n=number: from_sample(model, dataset[n])
         return
     for name, path in find_images(images).items():
-        yield name, lambda p=path: read(p, model, size)
+        yield name, lambda p=path: read(p, model, size, max_pixels)
 
 
-def read(path: Path, model: nn.Module, size: int | None) -> tuple[Tensor, np.ndarray]:
+def read(
+    path: Path, model: nn.Module, size: int | None, max_pixels: int
+) -> tuple[Tensor, np.ndarray]:
     """Network input and photograph of a file."""
     image = read_image(path)
     if size is not None:
         image = resize_shorter_side(image, size)
+    else:
+        image = limit_pixels(image, max_pixels, str(path))
     return to_input(model, image), image
 
 
@@ -139,7 +151,11 @@ def main() -> int:
         cfg = read_config(args.config)
         model = build_model(cfg, args.checkpoint)
         find_backbone(model)
-        found = list(islice(samples(args.images, cfg, model, args.size), args.limit))
+        found = list(
+            islice(
+                samples(args.images, cfg, model, args.size, args.max_pixels), args.limit
+            )
+        )
     except (CheckpointError, OSError, ValueError) as error:
         fail(error)
 
@@ -162,4 +178,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -6,9 +6,8 @@ Examples:
 """
 
 import argparse
-import sys
 
-from cluenet_mm.cli import fail, output_folder, positive
+from cluenet_mm.guard import fail, run_tool, output_folder, positive
 from cluenet_mm.files import WriteError
 from cluenet_mm.interpret.epochs import FORMATS, hook_pictures, write_epochs
 
@@ -54,4 +53,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

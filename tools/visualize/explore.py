@@ -12,7 +12,6 @@ Examples:
 """
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -26,6 +25,7 @@ from mmengine.structures import BaseDataElement
 from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.cli import (
     add_cfg_options,
+    add_max_pixels,
     device,
     fail,
     for_each_image,
@@ -36,6 +36,7 @@ from cluenet_mm.cli import (
     side,
 )
 from cluenet_mm.config import read_config
+from cluenet_mm.guard import run_tool
 from cluenet_mm.inference.images import find_images, read_image, resize_shorter_side
 from cluenet_mm.inference.predictor import Predictor
 from cluenet_mm.interpret import find_backbone, to_input
@@ -112,6 +113,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--device", type=device, help="such as cpu or cuda:1 (default: a free GPU)"
     )
+    add_max_pixels(parser)
     add_cfg_options(parser)
     return parse_arguments(parser)
 
@@ -159,7 +161,7 @@ def load(
     if checkpoint == UNTRAINED:
         torch.manual_seed(0)
         weights = None
-    predictor = Predictor(cfg, weights, args.device)
+    predictor = Predictor(cfg, weights, args.device, args.max_pixels)
     backbone = find_backbone(predictor.model)
     if args.size is not None and predictor.scope != "mmpretrain":
         raise ValueError(
@@ -213,10 +215,10 @@ def main() -> int:
         ]
         try:
             check_same_pixels(images)
-        except (
-            ValueError
-        ) as error:  # of every image, as it is the pipelines that differ
-            print()  # the progress bar leaves its line open
+        except ValueError as error:
+            # Of every image, since it is the pipelines that differ. The progress bar
+            # leaves its line open.
+            print()
             fail(error)
         shown.append(images)
 
@@ -244,4 +246,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

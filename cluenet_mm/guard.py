@@ -1,0 +1,66 @@
+"""How a tool ends: with a status and one line, whatever stops it."""
+
+import errno
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+from .errors import is_first_process
+from .files import WriteError
+
+__all__ = ["Terminated", "exit_status", "fail", "run_tool"]
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which schedulers and containers send; handled like Ctrl-C."""
+
+
+def run_tool(main: Callable[[], int | None], interrupted: str = "") -> NoReturn:
+    """Run the ``main`` of a tool and end the process with the status that it returns.
+
+    Ctrl-C and SIGTERM end it in one line, after all clean-up on the way; so does a disk
+    that is full. What else ``main`` lets pass is a bug, of ours or of code that a
+    config names, and keeps its traceback.
+
+    Args:
+        main: Reads the command line and does the work.
+        interrupted: What holds after an interruption, for its line.
+    """
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        status = main()
+    except KeyboardInterrupt as error:
+        status = exit_status(error)
+        if is_first_process():
+            line = f"Interrupted; {interrupted}" if interrupted else "Interrupted"
+            print(f"\n{line}", file=sys.stderr)
+    except WriteError as error:
+        fail(error)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        place = f" {error.filename}" if error.filename else ""
+        fail(f"cannot write{place}: {error.strerror}. Make room, and run it again.")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    sys.exit(status)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # a second one would cut the clean-up
+    raise Terminated
+
+
+def exit_status(interruption: KeyboardInterrupt) -> int:
+    """128 and the number of the signal that ended a tool, as a shell has it."""
+    number = signal.SIGTERM if isinstance(interruption, Terminated) else signal.SIGINT
+    return 128 + number
+
+
+def fail(error: Exception | str) -> NoReturn:
+    """End the script with status 1 and one line, from one of the processes."""
+    raise SystemExit(f"error: {error}" if is_first_process() else 1)
