@@ -1,12 +1,36 @@
-"""Reducers between stages: half as many rows and columns, more channels."""
+"""Reducers between stages: half as many rows and columns, more channels.
+
+With ``nearest_cells`` above 0 a reducer also hands out the :class:`Membership` of its
+points. It costs nothing where the number is 0, and nearly nothing where it is 1: the
+assignment is made in any case.
+"""
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ..ops import Folds, grid_centers, hard_aggregate
+from ..ops import Folds, grid_centers, hard_aggregate, unit
 from .assignment import HardAssignment
 from .convolution import PointwiseConv, SpatialConv
 from .norm import MapNorm
+
+# Cosine of a cell that no point may join; small enough to get no weight at all.
+NEVER = -1e4
+
+
+class Membership(NamedTuple):
+    """Cells of the next stage's map that the points of a map belong to.
+
+    Attributes:
+        index: ``(B, K, h, w)`` int64, the ``K`` nearest cells of every point, the one
+            that it was pooled into first; counted row by row.
+        similarity: ``(B, K, h, w)``, the cosine to each of them, differentiable, and
+            :data:`NEVER` where there are fewer than ``K``. ``None`` where ``K`` is 1.
+    """
+
+    index: Tensor
+    similarity: Tensor | None
 
 
 class PointReducer(SpatialConv):
@@ -19,6 +43,16 @@ class PointReducer(SpatialConv):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 3, stride=2, padding=1)
+
+    def forward(
+        self, x: Tensor, nearest_cells: int = 0
+    ) -> Tensor | tuple[Tensor, Membership]:
+        """Reduce ``(B, H, W, C)``; ``nearest_cells`` is 0 or 1."""
+        out = super().forward(x)
+        if not nearest_cells:
+            return out
+        cells = self.cells(x.shape[1:3]).to(x.device).expand(len(x), -1, -1)
+        return out, Membership(cells.unsqueeze(1), None)
 
     def cells(self, size: tuple[int, int], index: None = None) -> Tensor:
         """Point of the output that each point joins, by place: half its row and column.
@@ -65,8 +99,19 @@ class ClusterPool(nn.Module):
         self.norm = MapNorm(out_channels)
         self.skip = SpatialConv(in_channels, out_channels, 3, stride=2, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Pool ``(B, H, W, C)`` to ``(B, ceil(H/2), ceil(W/2), C')``."""
+    def forward(
+        self, x: Tensor, nearest_cells: int = 0
+    ) -> Tensor | tuple[Tensor, Membership]:
+        """Pool ``(B, H, W, C)`` to ``(B, ceil(H/2), ceil(W/2), C')``.
+
+        Args:
+            x: The map.
+            nearest_cells: Cells to hand out for every point. More than 1 make a table
+                of all points and cells.
+
+        Returns:
+            The pooled map, and the membership where ``nearest_cells`` is not 0.
+        """
         folds = Folds.of(x.shape[1:3], self.fold_grid, x.device, multiple=2)
         pooled = folds.halved()
         features = folds.fold(self.feature(x))  # (B * regions, h, w, C')
@@ -75,12 +120,25 @@ class ClusterPool(nn.Module):
             grid_centers(y, pooled.region, folds.valid).unsqueeze(1)
             for y in (features, values)
         )  # (B * regions, 1, M, C')
-        index, _ = self.assignment(features.flatten(1, 2).unsqueeze(1), centers)
+        features = features.flatten(1, 2).unsqueeze(1)
+        index, _ = self.assignment(features, centers)
         index = folds.without_repeats(index, pooled.region)
         values = values.flatten(1, 2).unsqueeze(1)
         out = hard_aggregate(values, index, own, folds.point_mask(index.size(0)))
         out = pooled.unfold(out.squeeze(1).unflatten(1, pooled.region))
-        return self.norm(out) + self.skip(x)
+        out = self.norm(out) + self.skip(x)
+        if not nearest_cells:
+            return out
+        similarity = None
+        if nearest_cells > 1:
+            every = torch.arange(centers.size(2), device=x.device)
+            every = every.expand(len(index), 1, -1)
+            repeated = folds.without_repeats(every, pooled.region) != every
+            index, similarity = nearest(
+                features, centers, index, nearest_cells, repeated
+            )
+            similarity = folds.whole_map(similarity)
+        return out, Membership(self._whole_map(folds, index), similarity)
 
     def cells(self, size: tuple[int, int], index: Tensor) -> Tensor:
         """Point of the output that each point joined.
@@ -93,12 +151,18 @@ class ClusterPool(nn.Module):
             ``(B, H, W)`` int64, counted row by row.
         """
         folds = Folds.of(size, self.fold_grid, index.device, multiple=2)
-        height, width = folds.halved().region
-        index = folds.without_repeats(index, (height, width))
+        index = folds.without_repeats(index, folds.halved().region)
+        return self._whole_map(folds, index)[:, 0]
+
+    @staticmethod
+    def _whole_map(folds: Folds, index: Tensor) -> Tensor:
+        """Cells in regions, ``(B * regions, K, N)``, as cells of the whole map."""
+        pooled = folds.halved()
+        height, width = pooled.region
         region = folds.number(index)
         row = region // folds.grid[1] * height + index // width
         column = region % folds.grid[1] * width + index % width
-        return folds.whole_map(row * ((size[1] + 1) // 2) + column)[:, 0]
+        return folds.whole_map(row * pooled.size[1] + column)
 
 
 class ImprovedClusterPool(nn.Module):
@@ -134,8 +198,19 @@ class ImprovedClusterPool(nn.Module):
         self.norm2 = nn.LayerNorm(out_channels) if out_norm else nn.Identity()
         self.skip = SpatialConv(in_channels, out_channels, 3, stride=2, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Pool ``(B, H, W, C)`` to ``(B, ceil(H/2), ceil(W/2), C')``."""
+    def forward(
+        self, x: Tensor, nearest_cells: int = 0
+    ) -> Tensor | tuple[Tensor, Membership]:
+        """Pool ``(B, H, W, C)`` to ``(B, ceil(H/2), ceil(W/2), C')``.
+
+        Args:
+            x: The map.
+            nearest_cells: Cells to hand out for every point. More than 1 make a table
+                of all points and cells.
+
+        Returns:
+            The pooled map, and the membership where ``nearest_cells`` is not 0.
+        """
         skip = self.skip(x)
         grid = skip.shape[1:3]
         points = self.feature(x)  # (B, H, W, C)
@@ -144,8 +219,49 @@ class ImprovedClusterPool(nn.Module):
         index, _ = self.assignment(points, centers)
         out = hard_aggregate(points, index, centers)  # (B, 1, M, C)
         out = out.squeeze(1).unflatten(1, tuple(grid))
-        return self.norm2(self.value(self.norm1(out))) + skip
+        out = self.norm2(self.value(self.norm1(out))) + skip
+        if not nearest_cells:
+            return out
+        similarity = None
+        if nearest_cells > 1:
+            index, similarity = nearest(points, centers, index, nearest_cells)
+            similarity = similarity.unflatten(2, x.shape[1:3])
+        return out, Membership(index.unflatten(2, x.shape[1:3]), similarity)
 
     def cells(self, size: tuple[int, int], index: Tensor) -> Tensor:
         """Point of the output that each point joined; see :class:`ClusterPool`."""
         return index[:, 0].unflatten(1, size)
+
+
+def nearest(
+    points: Tensor,
+    centers: Tensor,
+    joined: Tensor,
+    count: int,
+    excluded: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The most similar centers of every point, the one that it joined first.
+
+    Args:
+        points: ``(B, 1, N, D)``.
+        centers: ``(B, 1, M, D)``.
+        joined: ``(B, 1, N)`` int64, the center that each point joined: rounding may
+            rank it second here.
+        count: How many, at most ``M`` of which are given.
+        excluded: ``(B, 1, M)`` bool, centers that no point may join.
+
+    Returns:
+        Index and cosine, both ``(B, K, N)``; the cosine is differentiable.
+    """
+    table = (unit(points) @ unit(centers).transpose(-2, -1)).squeeze(1)  # (B, N, M)
+    ranked = table.detach()
+    if excluded is not None:
+        ranked = ranked.masked_fill(excluded, NEVER)
+    joined = joined.transpose(1, 2)  # (B, N, 1)
+    ranked = ranked.scatter(2, joined, -NEVER)
+    index = ranked.topk(min(count, ranked.size(2)), dim=2).indices
+    similarity = table.gather(2, index)
+    if excluded is not None:
+        gone = excluded.expand_as(table).gather(2, index)
+        similarity = similarity.masked_fill(gone, NEVER)
+    return index.transpose(1, 2), similarity.transpose(1, 2)

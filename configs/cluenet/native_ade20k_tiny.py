@@ -1,0 +1,14 @@
+# Native segmentation with CLUENet tiny on ADE20K: masks are clusters. Backbone, schedule and
+# data are those of semantic_fpn_ade20k_tiny.py.
+_base_ = "semantic_fpn_ade20k_tiny.py"
+
+model = dict(
+    backbone=dict(nearest_cells=1),
+    neck=None,
+    decode_head=dict(
+        _delete_=True,
+        type="cluenet_mm.NativeSegHead",
+        in_channels=[32, 64, 196, 320],
+        num_classes=150,
+    ),
+)
