@@ -46,6 +46,9 @@ class FEC(RegionBackbone):
         with_cp: Whether to trade time for memory by activation checkpointing.
         nearest_cells: 0 returns maps alone; with 1 the memberships follow them, see
             :meth:`forward`; with more the nearest cells and their similarities.
+        pool_window: 0 pools a point to the most similar center of its region, as the
+            release does; an odd side limits it to the square of centers around half its
+            row and column. It is no weight.
         init_cfg: Initialization config; ``None`` initializes as the release does.
         proposal_grids: Old name of ``cluster_grids``.
 
@@ -106,13 +109,14 @@ class FEC(RegionBackbone):
         layer_scale_init: float = 1e-5,
         with_cp: bool = False,
         nearest_cells: int = 0,
+        pool_window: int = 0,
         init_cfg: dict | list[dict] | None = None,
         proposal_grids: Grids | None = None,
     ) -> None:
         super().__init__(
             resolve_arch(arch, self.arch_settings),
             "mean",
-            ClusterPool,
+            lambda *sizes: ClusterPool(*sizes, pool_window),
             cluster_grids=cluster_grids,
             proposal_grids=proposal_grids,
             fold_grids=fold_grids,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..ops import Folds, grid_centers, hard_aggregate, unit
+from ..ops import Assignment, Folds, grid_centers, hard_aggregate, unit
 from .assignment import HardAssignment
 from .convolution import PointwiseConv, SpatialConv
 from .norm import MapNorm
@@ -83,6 +83,8 @@ class ClusterPool(nn.Module):
         in_channels: Channels ``C`` of the input.
         out_channels: Channels ``C'`` of the output.
         fold_grid: Rows and columns of regions, those of the stage behind.
+        window: 0, or the side of the square of centers of its region that a point may
+            join, around half its row and column. It is no weight.
     """
 
     def __init__(
@@ -90,12 +92,14 @@ class ClusterPool(nn.Module):
         in_channels: int,
         out_channels: int,
         fold_grid: tuple[int, int] = (1, 1),
+        window: int = 0,
     ) -> None:
         super().__init__()
         self.fold_grid = fold_grid
+        self.window = window
         self.feature = PointwiseConv(in_channels, out_channels).requires_grad_(False)
         self.value = PointwiseConv(in_channels, out_channels)
-        self.assignment = HardAssignment(with_similarity=False)
+        self.assignment = pooling_assignment(window)
         self.norm = MapNorm(out_channels)
         self.skip = SpatialConv(in_channels, out_channels, 3, stride=2, padding=1)
 
@@ -121,7 +125,12 @@ class ClusterPool(nn.Module):
             for y in (features, values)
         )  # (B * regions, 1, M, C')
         features = features.flatten(1, 2).unsqueeze(1)
-        index, _ = self.assignment(features, centers)
+        excluded = None  # padding, as without_repeats has it
+        if nearest_cells > 1 or self.window:
+            every = torch.arange(centers.size(2), device=x.device)
+            every = every.expand(len(centers), 1, -1)
+            excluded = folds.without_repeats(every, pooled.region) != every
+        index = assigned(self.assignment, features, centers, folds.region, excluded)
         index = folds.without_repeats(index, pooled.region)
         values = values.flatten(1, 2).unsqueeze(1)
         out = hard_aggregate(values, index, own, folds.point_mask(index.size(0)))
@@ -131,11 +140,14 @@ class ClusterPool(nn.Module):
             return out
         similarity = None
         if nearest_cells > 1:
-            every = torch.arange(centers.size(2), device=x.device)
-            every = every.expand(len(index), 1, -1)
-            repeated = folds.without_repeats(every, pooled.region) != every
-            index, similarity = nearest(
-                features, centers, index, nearest_cells, repeated
+            index, similarity = nearest_cells_of(
+                features,
+                centers,
+                index,
+                nearest_cells,
+                folds.region,
+                self.window,
+                excluded,
             )
             similarity = folds.whole_map(similarity)
         return out, Membership(self._whole_map(folds, index), similarity)
@@ -178,6 +190,8 @@ class ImprovedClusterPool(nn.Module):
         in_channels: Channels ``C`` of the input.
         out_channels: Channels ``C'`` of the output.
         out_norm: Whether the clustered branch ends with a LayerNorm.
+        window: 0, or the side of the square of centers that a point may join, around
+            half its row and column. It is no weight.
     """
 
     def __init__(
@@ -185,10 +199,12 @@ class ImprovedClusterPool(nn.Module):
         in_channels: int,
         out_channels: int,
         out_norm: bool = False,
+        window: int = 0,
     ) -> None:
         super().__init__()
+        self.window = window
         self.feature = PointwiseConv(in_channels, in_channels)
-        self.assignment = HardAssignment(with_similarity=False)
+        self.assignment = pooling_assignment(window)
         self.norm1 = nn.LayerNorm(in_channels)
         self.value = nn.Sequential(
             PointwiseConv(in_channels, in_channels),
@@ -216,7 +232,7 @@ class ImprovedClusterPool(nn.Module):
         points = self.feature(x)  # (B, H, W, C)
         centers = grid_centers(points, grid).unsqueeze(1)  # (B, 1, M, C)
         points = points.flatten(1, 2).unsqueeze(1)  # (B, 1, N, C)
-        index, _ = self.assignment(points, centers)
+        index = assigned(self.assignment, points, centers, x.shape[1:3])
         out = hard_aggregate(points, index, centers)  # (B, 1, M, C)
         out = out.squeeze(1).unflatten(1, tuple(grid))
         out = self.norm2(self.value(self.norm1(out))) + skip
@@ -224,7 +240,9 @@ class ImprovedClusterPool(nn.Module):
             return out
         similarity = None
         if nearest_cells > 1:
-            index, similarity = nearest(points, centers, index, nearest_cells)
+            index, similarity = nearest_cells_of(
+                points, centers, index, nearest_cells, x.shape[1:3], self.window
+            )
             similarity = similarity.unflatten(2, x.shape[1:3])
         return out, Membership(index.unflatten(2, x.shape[1:3]), similarity)
 
@@ -233,11 +251,89 @@ class ImprovedClusterPool(nn.Module):
         return index[:, 0].unflatten(1, size)
 
 
-def nearest(
+def compare(
+    points: Tensor,
+    centers: Tensor,
+    size: tuple[int, int],
+    window: int,
+    excluded: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Cosine of every point to the centers that it may join.
+
+    Args:
+        points: ``(B, 1, N, D)``, those of a map of ``size``, row by row.
+        centers: ``(B, 1, M, D)``, those of a map of half as many rows and columns.
+        size: Rows and columns of the points.
+        window: 0 for all centers, else the side of the square of centers around half
+            the row and column of a point.
+        excluded: ``(B, 1, M)`` bool, centers that no point may join.
+
+    Returns:
+        Indices of centers ``(1, N, K)`` int64, and cosines ``(B, N, K)``:
+        differentiable, and :data:`NEVER` for excluded centers and outside of the map.
+    """
+    points, centers = unit(points.squeeze(1)), unit(centers.squeeze(1))
+    if not window:
+        index = torch.arange(centers.size(1), device=points.device)
+        cosine = points @ centers.transpose(1, 2)
+        if excluded is not None:
+            cosine = cosine.masked_fill(excluded, NEVER)
+        return index.expand(1, points.size(1), -1), cosine
+    offsets = torch.arange(window, device=points.device) - window // 2
+    height, width = (size[0] + 1) // 2, (size[1] + 1) // 2
+    rows, columns = (
+        torch.arange(side, device=points.device)[:, None] // 2 + offsets
+        for side in size
+    )  # (H, window), (W, window)
+    rows, columns = rows[:, None, :, None], columns[None, :, None, :]
+    valid = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    index = rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)
+    index, valid = (y.flatten(2).flatten(0, 1).unsqueeze(0) for y in (index, valid))
+    near = centers[:, index[0]]  # (B, N, K, D)
+    cosine = (near @ points.unsqueeze(-1)).squeeze(-1)
+    if excluded is not None:
+        valid = valid & ~excluded[:, 0, index[0]]
+    return index, cosine.masked_fill(~valid, NEVER)
+
+
+class LocalAssignment(HardAssignment):
+    """Most similar of the centers near to a point; see :func:`compare`.
+
+    Args:
+        window: Side of the square of centers, odd.
+
+    Raises:
+        ValueError: If the window is not odd.
+    """
+
+    def __init__(self, window: int) -> None:
+        super().__init__(with_similarity=False)
+        if window < 1 or window % 2 == 0:
+            raise ValueError(f"a window of centers has an odd side, not {window}")
+        self.window = window
+
+    def forward(
+        self,
+        points: Tensor,
+        centers: Tensor,
+        size: tuple[int, int],
+        excluded: Tensor | None,
+    ) -> Assignment:
+        """Assign points to centers; the arguments are those of :func:`compare`."""
+        with torch.no_grad():
+            index, cosine = compare(points, centers, size, self.window, excluded)
+            best = cosine.argmax(dim=2, keepdim=True)  # (B, N, 1)
+            index = index.expand(len(best), -1, -1).gather(2, best)
+        return Assignment(index.transpose(1, 2), None)
+
+
+def nearest_cells_of(
     points: Tensor,
     centers: Tensor,
     joined: Tensor,
     count: int,
+    size: tuple[int, int],
+    window: int,
     excluded: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The most similar centers of every point, the one that it joined first.
@@ -247,21 +343,40 @@ def nearest(
         centers: ``(B, 1, M, D)``.
         joined: ``(B, 1, N)`` int64, the center that each point joined: rounding may
             rank it second here.
-        count: How many, at most ``M`` of which are given.
-        excluded: ``(B, 1, M)`` bool, centers that no point may join.
+        count: How many; no more are given than there are.
+        size: Rows and columns of the points.
+        window: As for :func:`compare`.
+        excluded: As for :func:`compare`.
 
     Returns:
         Index and cosine, both ``(B, K, N)``; the cosine is differentiable.
     """
-    table = (unit(points) @ unit(centers).transpose(-2, -1)).squeeze(1)  # (B, N, M)
-    ranked = table.detach()
-    if excluded is not None:
-        ranked = ranked.masked_fill(excluded, NEVER)
+    index, cosine = compare(points, centers, size, window, excluded)
+    index = index.expand(len(cosine), -1, -1)
     joined = joined.transpose(1, 2)  # (B, N, 1)
-    ranked = ranked.scatter(2, joined, -NEVER)
-    index = ranked.topk(min(count, ranked.size(2)), dim=2).indices
-    similarity = table.gather(2, index)
-    if excluded is not None:
-        gone = excluded.expand_as(table).gather(2, index)
-        similarity = similarity.masked_fill(gone, NEVER)
-    return index.transpose(1, 2), similarity.transpose(1, 2)
+    ranked = cosine.detach()
+    # Outside of the map the first place that has the index may be a copy of it.
+    first = (index == joined) & (ranked > NEVER)
+    ranked = ranked.masked_fill(first, -NEVER)
+    chosen = ranked.topk(min(count, ranked.size(2)), dim=2).indices
+    index, cosine = index.gather(2, chosen), cosine.gather(2, chosen)
+    # Places outside of the map give way to one inside.
+    index = torch.where(cosine > NEVER, index, joined)
+    return index.transpose(1, 2), cosine.transpose(1, 2)
+
+
+def pooling_assignment(window: int) -> HardAssignment:
+    """Assignment among all centers, or among those in a window."""
+    return LocalAssignment(window) if window else HardAssignment(with_similarity=False)
+
+
+def assigned(
+    assignment: HardAssignment,
+    points: Tensor,
+    centers: Tensor,
+    size: tuple[int, int],
+    excluded: Tensor | None = None,
+) -> Tensor:
+    """Index of the center of each point, ``(B, 1, N)``, by either assignment."""
+    place = (size, excluded) if isinstance(assignment, LocalAssignment) else ()
+    return assignment(points, centers, *place).index

@@ -1,5 +1,5 @@
-# Native segmentation with CLUENet tiny on ADE20K: masks are clusters. Backbone, schedule and
-# data are those of semantic_fpn_ade20k_tiny.py.
+# Native segmentation with CLUENet tiny on ADE20K: masks are clusters. Backbone,
+# schedule and data are those of semantic_fpn_ade20k_tiny.py.
 _base_ = "semantic_fpn_ade20k_tiny.py"
 
 model = dict(

@@ -1,5 +1,5 @@
-# Native segmentation with CLUENet tiny on CamVid: masks are clusters. Backbone, schedule
-# and data are those of semantic_fpn_camvid.py.
+# Native segmentation with CLUENet tiny on CamVid: masks are clusters. Backbone,
+# schedule and data are those of semantic_fpn_camvid.py.
 _base_ = "semantic_fpn_camvid.py"
 
 model = dict(

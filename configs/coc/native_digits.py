@@ -1,4 +1,4 @@
-# Native segmentation with a small CoC on scenes of handwritten digits: masks are clusters.
+# Native segmentation with a small CoC on scenes of digits: masks are clusters.
 # Backbone, schedule and data are those of semantic_fpn_digits.py.
 _base_ = "semantic_fpn_digits.py"
 

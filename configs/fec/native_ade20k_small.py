@@ -1,5 +1,5 @@
-# Native segmentation with FEC small on ADE20K: masks are clusters. Backbone, schedule and
-# data are those of semantic_fpn_ade20k_small.py.
+# Native segmentation with FEC small on ADE20K: masks are clusters. Backbone, schedule
+# and data are those of semantic_fpn_ade20k_small.py.
 _base_ = "semantic_fpn_ade20k_small.py"
 
 model = dict(
