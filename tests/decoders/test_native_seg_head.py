@@ -44,6 +44,7 @@ WAYS = {
     "bilinear": (1, {"upsample": "bilinear"}),
     "soft": (4, {"upsample": "soft"}),
     "purity": (4, {"purity_weight": 0.5}),
+    "purity_soft": (4, {"purity_weight": 0.5, "upsample": "soft"}),
 }
 ways = pytest.mark.parametrize("way", WAYS)
 
@@ -162,6 +163,50 @@ def test_similarities_are_cosines_of_features_and_their_means():
         torch.testing.assert_close(similarity[0, k, row, column], expected)
 
 
+@clustered
+@pytest.mark.parametrize("size", [SIZE, (64, 64), (4, 4), (33, 4)])
+def test_a_window_keeps_points_near_their_place(family, size):
+    model = backbone(family, nearest_cells=9, pool_window=3).eval()
+    images = torch.randn(2, 3, *size)
+    *_, memberships = model(images)
+    seen = trace(model, images)
+    for pool, (index, similarity) in zip(seen.pools, memberships, strict=True):
+        assert torch.equal(pool, index[:, 0])
+        height, width = index.shape[2:]
+        rows = (torch.arange(height) // 2)[:, None]
+        columns = torch.arange(width) // 2
+        row, column = index // ((width + 1) // 2), index % ((width + 1) // 2)
+        assert row.max() < (height + 1) // 2
+        assert (row - rows).abs().max() <= 1
+        assert (column - columns).abs().max() <= 1
+        assert (similarity[:, 0] > NEVER).all()
+
+
+@clustered
+def test_a_window_over_the_whole_map_is_the_pooling_of_the_release(family):
+    options = {"fold_grids": 1} if family is FEC else {}
+    images = torch.randn(2, 3, *SIZE)
+    found = []
+    for window in (0, 47):
+        torch.manual_seed(0)
+        model = family(
+            **{**SMALL[family], **options},
+            out_indices=(0, 1, 2, 3),
+            nearest_cells=3,
+            pool_window=window,
+        )
+        *maps, memberships = model.eval()(images)
+        found.append([*maps, *(y for pair in memberships for y in pair)])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("window", [2, -1])
+def test_a_window_has_an_odd_side(window):
+    with pytest.raises(ValueError, match="odd side"):
+        backbone(CLUENet, pool_window=window)
+
+
 @pytest.mark.parametrize("family", [ContextCluster, ClusterFormer])
 def test_convolutions_have_no_nearest_cells(family):
     with pytest.raises(ValueError, match=r"reducers of .* are convolutions"):
@@ -243,7 +288,7 @@ def test_every_trained_parameter_gets_a_gradient(family, way):
     losses = model.loss(torch.randn(2, 3, *SIZE), samples(SIZE, SIZE))
     loss, _ = model.parse_losses(losses)
     assert loss.isfinite()
-    assert ("decode.loss_purity" in losses) == (way == "purity")
+    assert ("decode.loss_purity" in losses) == way.startswith("purity")
     loss.backward()
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     assert [n for n, p in trained.items() if p.grad is None] == []
