@@ -192,7 +192,7 @@ def heads_table(paths: list[Path], prefix: str) -> str:
         first = first or (size, macs)
         row = {"config": f"`{Path(model['config']).name}`", "image": pixels(model)}
         row["parameters of neck and head"] = f"{size:,} ({100 * size / first[0]:.3g} %)"
-        row["MMACs"] = f"{macs / 1e6:,.1f} ({100 * macs / first[1]:.3g} %)"
+        row["MMACs"] = f"{number(macs / 1e6)} ({100 * macs / first[1]:.3g} %)"
         row["parameters of the model"] = f"{model['parameters']:,}"
         rows.append(row)
     return table(rows)
@@ -340,7 +340,8 @@ def cells_table(paths: list[Path], option: str) -> str:
             "best IoU ↑": f"{entry['best_iou']:.3f} ({entry['place']['best_iou']:.3f})",
             "near": f"{100 * entry['near']:.0f} %",
         }
-        for entry in read(*paths, CELLS)["cells"]
+        for path in paths
+        for entry in read(path, CELLS)["cells"]
     )
 
 
