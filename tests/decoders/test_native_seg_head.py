@@ -477,7 +477,8 @@ def test_options_out_of_range(options, message):
 )
 def test_twins_differ_in_the_head_alone(native, twin):
     ours, theirs = (Config.fromfile(config_path(name)) for name in (native, twin))
-    assert ours.model.backbone.pop("nearest_cells") == 1
+    assert ours.model.backbone.pop("nearest_cells") >= 1
+    ours.model.backbone.pop("pool_window", None)
     assert ours.model.decode_head.in_channels == theirs.model.neck.in_channels
     for key in ("num_classes", "ignore_index"):
         assert ours.model.decode_head.get(key) == theirs.model.decode_head.get(key)

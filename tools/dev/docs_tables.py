@@ -34,6 +34,7 @@ CASES = ("cases", {"label", "mode", "shape", "batch"})
 RUNS = ("runs", {"config", "backbone", "length", "device", "metrics"})
 MODELS = ("models", {"config", "shape", "parameters", "published", "executed"})
 EMERGENCE = ("emergence", {"stage", "segments", "best_iou"})
+HEADS = ("models", {"config", "shape", "parameters", "parts"})
 CELLS = ("cells", {"name", "stage", "cells", "accuracy", "place", "near"})
 FAITHFULNESS = ("faithfulness", {"stage", "segments", "insertion"})
 
@@ -184,7 +185,7 @@ def models_table(paths: list[Path], prefix: str) -> str:
 def heads_table(paths: list[Path], prefix: str) -> str:
     """Neck and head of segmentors: size, cost and share of the first one's."""
     rows, first = [], None
-    for model in read(*paths, MODELS)["models"]:
+    for model in read(*paths, HEADS)["models"]:
         if not model["config"].startswith(prefix):
             continue
         parts = [p for p in model["parts"] if not p["name"].startswith("backbone.")]

@@ -30,13 +30,10 @@ from cluenet_mm.interpret.trace import Trace, trace
 
 def by_place(maps: Trace, stage: int) -> np.ndarray:
     """Cells ``(H, W)`` of a stage if every point went to half its row and column."""
-    height, width = maps.image_size
-    rows, columns = (
-        torch.arange(side) * size // side
-        for side, size in ((height, maps.sizes[0][0]), (width, maps.sizes[0][1]))
-    )
+    points = maps.pixel_points()[0]
+    row, column = points // maps.sizes[0][1], points % maps.sizes[0][1]
     step = 2**stage
-    return (rows[:, None] // step * maps.sizes[stage][1] + columns // step).numpy()
+    return (row // step * maps.sizes[stage][1] + column // step).numpy()
 
 
 def nearness(maps: Trace, stage: int) -> float:
