@@ -67,7 +67,12 @@ MODELS = LazyRegistry(
     MMENGINE_MODELS,
     {
         "cluenet_mm.backbones": ("CLUENet", "ClusterFormer", "ContextCluster", "FEC"),
-        "cluenet_mm.decoders": ("ClusterDetector", "ClusterHead", "ClusterSegHead"),
+        "cluenet_mm.decoders": (
+            "ClusterDetector",
+            "ClusterHead",
+            "ClusterSegHead",
+            "NativeSegHead",
+        ),
         "cluenet_mm.training": ("InstanceTTAModel",),
         "cluenet_mm.training.tensor_preprocessor": ("TensorDataPreprocessor",),
     },

@@ -21,6 +21,7 @@ from cluenet_mm.checkpoint import CheckpointError
 CONFIGS = Path(__file__).parents[1] / "configs"
 DETECTORS = sorted(CONFIGS.glob("*/mask_rcnn_*.py"))
 SEGMENTERS = sorted(CONFIGS.glob("*/semantic_fpn_*.py"))
+NATIVE = sorted(CONFIGS.glob("*/native_*.py"))
 # Those with ClusterFormer's universal decoder.
 DECODERS = sorted(
     path
@@ -36,7 +37,9 @@ def name(path):
     return f"{path.parent.name}/{path.stem}"
 
 
-by_name = pytest.mark.parametrize("path", DETECTORS + SEGMENTERS + DECODERS, ids=name)
+by_name = pytest.mark.parametrize(
+    "path", DETECTORS + SEGMENTERS + NATIVE + DECODERS, ids=name
+)
 
 
 def build(cfg):

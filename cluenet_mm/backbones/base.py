@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..checkpoint import check_weights
+from ..layers import Membership
 
 # A side for squares in all stages, or one entry per stage: a side or a pair of rows and
 # columns.
@@ -98,6 +99,9 @@ class ClusterBackbone(BaseModule):
             first ``k`` stages with their reducers and norms.
         drop_path_rate: Stochastic-depth rate of the last block of the full pyramid.
         with_cp: Whether blocks recompute their activations in the backward pass.
+        nearest_cells: 0 returns maps alone. With 1 the memberships follow them, for
+            every point the cell of the next stage that it was pooled into; with more
+            the nearest cells and their similarities, where reducers cluster.
         init_cfg: Initialization config of MMEngine.
 
     Attributes:
@@ -120,6 +124,7 @@ class ClusterBackbone(BaseModule):
         frozen_stages: int,
         drop_path_rate: float,
         with_cp: bool,
+        nearest_cells: int,
         init_cfg: dict | list[dict] | None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -140,6 +145,11 @@ class ClusterBackbone(BaseModule):
             )
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
+        if not isinstance(nearest_cells, int) or nearest_cells < 0:
+            raise ValueError(
+                f"nearest_cells must be an int of at least 0, not {nearest_cells!r}"
+            )
+        self.nearest_cells = nearest_cells
         self.out_channels = tuple(dims[i] for i in self.out_indices)
         self.out_strides = tuple(stride * 2**i for i in self.out_indices)
         self.drop_path_rates = drop_path_rates(drop_path_rate, depths)
@@ -159,14 +169,25 @@ class ClusterBackbone(BaseModule):
             blocks: Modules ``block(x, state) -> (x, state)``, where the state of a
                 stage begins as ``None``.
             reducer: In front of the stage, ``(B, h, w, C)`` to half as many rows and
-                columns, rounded up; ``None`` for the first.
+                columns, rounded up; ``None`` for the first. Called with
+                ``nearest_cells`` it returns the map and a
+                :class:`~cluenet_mm.layers.Membership`.
+
+        Raises:
+            ValueError: If the nearest cells of a convolution are asked for.
         """
         if reducer is not None:
+            if self.nearest_cells > 1 and not hasattr(reducer, "assignment"):
+                raise ValueError(
+                    f"cannot give {self.nearest_cells} nearest cells: the reducers of "
+                    f"{type(self).__name__} are convolutions and compare nothing. Set "
+                    "nearest_cells=1 to pool by place."
+                )
             self.reducers.append(reducer)
         self.stages.append(nn.ModuleList(blocks))
         self._freeze()
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, image: Tensor) -> tuple[Tensor | tuple[Membership, ...], ...]:
         """Run the pyramid.
 
         Args:
@@ -176,12 +197,18 @@ class ClusterBackbone(BaseModule):
             Normalized maps ``(B, C_i, h_i, w_i)`` of the stages in ``out_indices``, in
             ascending order. They are contiguous: mmcv's operators on regions of
             interest read the memory of a ``channels_last`` map in the wrong order.
+            With ``nearest_cells`` one more entry follows: a tuple with the
+            :class:`~cluenet_mm.layers.Membership` of every stage but the last that is
+            built, in ascending order.
         """
         x = self.embed(image)
-        outputs = []
+        outputs, memberships = [], []
         for i, stage in enumerate(self.stages):
             if i > 0:
-                x = self.reducers[i - 1](x)
+                x = self.reducers[i - 1](x, self.nearest_cells)
+                if self.nearest_cells:
+                    x, membership = x
+                    memberships.append(membership)
             state = None
             for block in stage:
                 if self.with_cp and torch.is_grad_enabled():
@@ -191,6 +218,8 @@ class ClusterBackbone(BaseModule):
             if i in self.out_indices:
                 out = getattr(self, f"norm{i}")(x).permute(0, 3, 1, 2)
                 outputs.append(out.contiguous())
+        if self.nearest_cells:
+            outputs.append(tuple(memberships))
         return tuple(outputs)
 
     def init_weights(self) -> None:

@@ -161,6 +161,11 @@ class CLUENet(ClusterBackbone):
         drop_path_rate: Stochastic-depth rate of the last block.
         min_temperature: Lower bound of the attention's temperature.
         with_cp: Whether to trade time for memory by activation checkpointing.
+        nearest_cells: 0 returns maps alone; with 1 the memberships follow them, see
+            :meth:`forward`; with more the nearest cells and their similarities.
+        pool_window: 0 pools a point to the most similar center of its map, as the
+            release does; an odd side limits it to the square of centers around half its
+            row and column. It is no weight.
         init_cfg: Initialization config; ``None`` initializes as the release does.
 
     Raises:
@@ -215,6 +220,8 @@ class CLUENet(ClusterBackbone):
         drop_path_rate: float = 0.0,
         min_temperature: float = 1e-4,
         with_cp: bool = False,
+        nearest_cells: int = 0,
+        pool_window: int = 0,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         row = resolve_arch(arch, self.arch_settings)
@@ -228,6 +235,7 @@ class CLUENet(ClusterBackbone):
             frozen_stages=frozen_stages,
             drop_path_rate=drop_path_rate,
             with_cp=with_cp,
+            nearest_cells=nearest_cells,
             init_cfg=init_cfg,
         )
         for i in range(self.num_stages):
@@ -251,7 +259,9 @@ class CLUENet(ClusterBackbone):
             ]
             pool = None
             if i > 0:
-                pool = ImprovedClusterPool(dims[i - 1], channels, row["pool_norm"])
+                pool = ImprovedClusterPool(
+                    dims[i - 1], channels, row["pool_norm"], pool_window
+                )
             self.add_stage(blocks, pool)
 
     @staticmethod

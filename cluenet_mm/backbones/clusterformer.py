@@ -147,6 +147,8 @@ class ClusterFormer(ClusterBackbone):
         drop_rate: Dropout probability in the MLPs.
         drop_path_rate: Stochastic-depth rate of the last block.
         with_cp: Whether to trade time for memory by activation checkpointing.
+        nearest_cells: 0 returns maps alone; with 1 the memberships follow them, see
+            :meth:`forward`.
         init_cfg: Initialization config; ``None`` initializes as the module says.
 
     Raises:
@@ -194,6 +196,7 @@ class ClusterFormer(ClusterBackbone):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         with_cp: bool = False,
+        nearest_cells: int = 0,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         row = resolve_arch(arch, self.arch_settings)
@@ -208,6 +211,7 @@ class ClusterFormer(ClusterBackbone):
             frozen_stages=frozen_stages,
             drop_path_rate=drop_path_rate,
             with_cp=with_cp,
+            nearest_cells=nearest_cells,
             init_cfg=init_cfg,
         )
         for i in range(self.num_stages):

@@ -50,6 +50,8 @@ class ContextCluster(RegionBackbone):
         drop_path_rate: Stochastic-depth rate of the last block.
         layer_scale_init: Initial scale of both branches of a block (LayerScale).
         with_cp: Whether to trade time for memory by activation checkpointing.
+        nearest_cells: 0 returns maps alone; with 1 the memberships follow them, see
+            :meth:`forward`.
         init_cfg: Initialization config; ``None`` initializes as the release does.
         proposal_grids: Old name of ``cluster_grids``.
 
@@ -126,6 +128,7 @@ class ContextCluster(RegionBackbone):
         drop_path_rate: float = 0.0,
         layer_scale_init: float = 1e-5,
         with_cp: bool = False,
+        nearest_cells: int = 0,
         init_cfg: dict | list[dict] | None = None,
         proposal_grids: Grids | None = None,
     ) -> None:
@@ -145,6 +148,7 @@ class ContextCluster(RegionBackbone):
             frozen_stages=frozen_stages,
             drop_path_rate=drop_path_rate,
             with_cp=with_cp,
+            nearest_cells=nearest_cells,
             init_cfg=init_cfg,
         )
         self.divisor = divisor

@@ -44,6 +44,11 @@ class FEC(RegionBackbone):
         drop_path_rate: Stochastic-depth rate of the last block.
         layer_scale_init: Initial scale of both branches of a block (LayerScale).
         with_cp: Whether to trade time for memory by activation checkpointing.
+        nearest_cells: 0 returns maps alone; with 1 the memberships follow them, see
+            :meth:`forward`; with more the nearest cells and their similarities.
+        pool_window: 0 pools a point to the most similar center of its region, as the
+            release does; an odd side limits it to the square of centers around half its
+            row and column. It is no weight.
         init_cfg: Initialization config; ``None`` initializes as the release does.
         proposal_grids: Old name of ``cluster_grids``.
 
@@ -103,13 +108,15 @@ class FEC(RegionBackbone):
         drop_path_rate: float = 0.0,
         layer_scale_init: float = 1e-5,
         with_cp: bool = False,
+        nearest_cells: int = 0,
+        pool_window: int = 0,
         init_cfg: dict | list[dict] | None = None,
         proposal_grids: Grids | None = None,
     ) -> None:
         super().__init__(
             resolve_arch(arch, self.arch_settings),
             "mean",
-            ClusterPool,
+            lambda *sizes: ClusterPool(*sizes, pool_window),
             cluster_grids=cluster_grids,
             proposal_grids=proposal_grids,
             fold_grids=fold_grids,
@@ -120,5 +127,6 @@ class FEC(RegionBackbone):
             frozen_stages=frozen_stages,
             drop_path_rate=drop_path_rate,
             with_cp=with_cp,
+            nearest_cells=nearest_cells,
             init_cfg=init_cfg,
         )

@@ -112,6 +112,7 @@ class RegionBackbone(ClusterBackbone):
         frozen_stages: Stages to freeze.
         drop_path_rate: Stochastic-depth rate of the last block.
         with_cp: Whether blocks recompute their activations.
+        nearest_cells: Cells of the next stage to return for every point.
         init_cfg: Initialization config.
     """
 
@@ -131,6 +132,7 @@ class RegionBackbone(ClusterBackbone):
         frozen_stages: int,
         drop_path_rate: float,
         with_cp: bool,
+        nearest_cells: int,
         init_cfg: dict | list[dict] | None,
     ) -> None:
         dims, num_stages = row["embed_dims"], len(row["depths"])
@@ -145,6 +147,7 @@ class RegionBackbone(ClusterBackbone):
             frozen_stages=frozen_stages,
             drop_path_rate=drop_path_rate,
             with_cp=with_cp,
+            nearest_cells=nearest_cells,
             init_cfg=init_cfg,
         )
         for i in range(self.num_stages):

@@ -1,4 +1,4 @@
-"""ClusterFormer's universal decoder, and its heads for mmdet and mmseg.
+"""ClusterFormer's universal decoder with its heads, and native segmentation.
 
 Registered in ``cluenet_mm.registry.MODELS`` where mmdet and mmseg are installed;
 classification needs neither.
@@ -25,3 +25,8 @@ if find_spec("mmdet"):
         from .segmentor import ClusterSegHead
 
         __all__ += ["ClusterSegHead"]
+
+if find_spec("mmseg"):
+    from .native_seg_head import NativeSegHead
+
+    __all__ += ["NativeSegHead"]

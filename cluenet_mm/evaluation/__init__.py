@@ -1,8 +1,13 @@
-"""Metrics, registered in ``cluenet_mm.registry.METRICS``; they need mmdet."""
+"""Metrics, registered in ``cluenet_mm.registry.METRICS``.
+
+``PanopticQuality`` needs mmdet.
+"""
 
 from importlib.util import find_spec
 
-__all__ = []
+from .boundary import BoundaryFScore
+
+__all__ = ["BoundaryFScore"]
 
 if find_spec("mmdet"):
     from .panoptic_quality import PanopticQuality

@@ -7,6 +7,7 @@ docs/interpretability.md is the guide. ``quality`` and ``measure`` import scikit
 from .figures import (
     cluster_figure,
     cluster_panel,
+    decision_figure,
     feature_colors,
     mean_colors,
     merge_clusters,
@@ -36,6 +37,7 @@ __all__ = [
     "class_probabilities",
     "cluster_figure",
     "cluster_panel",
+    "decision_figure",
     "deletion_curve",
     "faithfulness",
     "feature_colors",

@@ -264,6 +264,48 @@ def cluster_figure(
     return figure
 
 
+def decision_figure(
+    image: np.ndarray, trace: Trace, pixel: tuple[int, int], batch: int = 0
+) -> Figure:
+    """The cell of every stage that a pixel's label comes from in native segmentation.
+
+    Args:
+        image: ``(H, W, 3)`` uint8, RGB, in the size of the traced input.
+        trace: Trace of the segmentor.
+        pixel: Row and column.
+        batch: Which image of the trace.
+
+    Returns:
+        The image and, beside it, the pixels of the cell of each stage: those that share
+        it are bright, and the pixel is marked.
+
+    Raises:
+        ValueError: If the pixel lies outside of the image.
+    """
+    row, column = pixel
+    if not (0 <= row < image.shape[0] and 0 <= column < image.shape[1]):
+        raise ValueError(
+            f"cannot explain pixel {tuple(pixel)}: it lies outside of the image of "
+            f"{image.shape[0]} x {image.shape[1]} pixels"
+        )
+    stages = len(trace.sizes)
+    figure = Figure(figsize=(2.2 * (stages + 1), 2.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, stages + 1)
+    shown, titles = [image], ["image"]
+    for stage in range(stages):
+        cells = trace.cells(stage, "image")[batch].cpu().numpy()
+        chosen = cells == cells[row, column]
+        shown.append(np.where(chosen[..., None], image, image // 4))
+        titles.append(f"stage {stage + 1}: {chosen.sum():,} pixels")
+    for axes, picture, title in zip(panels, shown, titles, strict=True):
+        axes.imshow(picture)
+        axes.plot(column, row, "+", color="red", markersize=8)
+        axes.set_title(title, fontsize=8)
+        axes.set_axis_off()
+    return figure
+
+
 def render(figure: Figure, dpi: int = 110) -> np.ndarray:
     """Pixels of a figure.
 

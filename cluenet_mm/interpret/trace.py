@@ -350,8 +350,10 @@ class _Recorder:
         self._shape, self._device = inputs[0].shape, inputs[0].device
         self._sizes = [tuple(output.shape[1:3])]
 
-    def see_map(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
+    def see_map(self, module: nn.Module, inputs: tuple, output: Any) -> None:
         """Note the size of the next stage's map."""
+        if isinstance(output, tuple):  # its membership follows
+            output = output[0]
         self._sizes.append(tuple(output.shape[1:3]))
 
     def see_assignment(self, module: nn.Module, inputs: tuple, output: Any) -> None:

@@ -11,7 +11,7 @@ from .embedding import PointEmbedding, PositionalPointEmbedding
 from .gate import HeadGate
 from .mlp import MLP, ConvMLP
 from .norm import MapNorm
-from .pooling import ClusterPool, ImprovedClusterPool, PointReducer
+from .pooling import ClusterPool, ImprovedClusterPool, Membership, PointReducer
 from .recurrent import RecurrentClustering, SoftAssignment
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "HeadGate",
     "ImprovedClusterPool",
     "MapNorm",
+    "Membership",
     "PointEmbedding",
     "PointReducer",
     "PointwiseConv",

@@ -5,6 +5,7 @@ import torch
 from cluenet_mm.interpret import (
     cluster_figure,
     cluster_panel,
+    decision_figure,
     feature_colors,
     mean_colors,
     merge_clusters,
@@ -158,3 +159,14 @@ def test_a_figure_of_blocks_and_heads_and_of_a_part(classifier):
         cluster_figure(image, maps, coloring=coloring)
     with pytest.raises(ValueError, match="coloring must be one of"):
         cluster_figure(image, maps, coloring="rainbow")
+
+
+def test_a_decision_shows_the_cells_of_a_pixel(color_backbone):
+    image = np.zeros((16, 16, 3), np.uint8)
+    image[:, 10:] = 200
+    maps = trace(color_backbone, torch.from_numpy(image).permute(2, 0, 1)[None].float())
+    figure = decision_figure(image, maps, (3, 12))
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["image", "stage 1: 4 pixels", "stage 2: 16 pixels"]
+    with pytest.raises(ValueError, match="lies outside of the image"):
+        decision_figure(image, maps, (3, 16))

@@ -4,13 +4,16 @@ import json
 
 import collect_runs
 import docs_tables
+import native_cells
 import numpy as np
 import plots
 import pytest
 import reproduce_cifar100
+import torch
 import toy
 from PIL import Image
 
+from cluenet_mm.backbones import ContextCluster
 from cluenet_mm.checkpoint import load_checkpoint
 from cluenet_mm.datasets import TensorImages
 
@@ -240,6 +243,43 @@ def test_a_case_that_failed_keeps_its_row(tmp_path):
     (tmp_path / "r.json").write_text(json.dumps(results))
     with pytest.raises(ValueError, match="A was measured twice"):
         fill("<!-- families: r.json -->\n<!-- end -->", tmp_path)
+
+
+def test_heads_are_compared_with_the_first(tmp_path):
+    def model(config, neck, head):
+        sizes = {"backbone.embed": 7, "neck": neck, "decode_head": head}
+        parts = [
+            {"name": name, "parameters": size, "executed": 1e6 * size}
+            for name, size in sizes.items()
+        ]
+        return {"config": config, "shape": [9, 8], "parameters": 99, "parts": parts}
+
+    models = [model("a/x.py", 150, 50), model("b/y.py", 0, 2)]
+    (tmp_path / "r.json").write_text(json.dumps({"models": models}))
+    lines = fill("<!-- heads: r.json -->\n<!-- end -->", tmp_path).splitlines()
+    assert lines[-3] == "| `x.py` | 9x8 | 200 (100 %) | 200 (100 %) | 99 |"
+    assert lines[-2] == "| `y.py` | 9x8 | 2 (1 %) | 2 (1 %) | 99 |"
+
+
+def test_cells_of_a_network_are_measured_beside_squares(tmp_path):
+    config = "cluenet/native_digits"
+    words = ["--data", config, "--images", 1, "--side", 64, "--json", "c.json"]
+    toy.run(tmp_path, "dev/native_cells.py", f"one={config}", *words)
+    rows = json.loads((tmp_path / "c.json").read_text())["cells"]
+    assert [row["stage"] for row in rows] == [2, 3, 4]
+    for row, most in zip(rows, (64, 16, 4), strict=True):
+        assert 1 <= row["cells"] <= most
+        assert 0 < row["near"] <= 1
+    (line,) = fill("<!-- cells: c.json -->\n<!-- end -->", tmp_path).splitlines()[-2:-1]
+    assert line.startswith("| one | 4 | ")
+    maps = native_cells.trace(
+        ContextCluster("tiny", out_indices=(0, 1, 2, 3)).eval(),
+        torch.rand(1, 3, 60, 90),
+    )
+    for stage in (1, 2, 3):  # what a convolution pools is by place
+        assert native_cells.nearness(maps, stage) == 1
+        cells = maps.cells(stage, "image")[0].numpy()
+        assert (native_cells.by_place(maps, stage) == cells).all()
 
 
 def test_plots_are_drawn(tmp_path):

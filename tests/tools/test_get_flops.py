@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import asdict
 
 import pytest
 import toy
@@ -93,12 +94,14 @@ def test_the_tool_writes_the_totals(tmp_path):
     words = ("cluenet/cls_digits", "--shape", 64, 96, "--json", "out/models.json")
     output = toy.run(tmp_path, "analysis/get_flops.py", *words)
     (model,) = json.loads((tmp_path / "out/models.json").read_text())["models"]
-    whole = total(count_config(open_config("cluenet/cls_digits"), (64, 96)))
+    parts = count_config(open_config("cluenet/cls_digits"), (64, 96))
+    whole = total(parts)
     assert model == {
         "config": "cluenet/cls_digits",
         "shape": [64, 96],
         "parameters": whole.parameters,
         "published": whole.published,
         "executed": whole.executed,
+        "parts": [asdict(part) for part in parts],
     }
     assert f"{whole.parameters:,}" in output

@@ -32,7 +32,7 @@ def parse_args() -> argparse.Namespace:
         help="image size (default: that of the test pipeline)",
     )
     parser.add_argument(
-        "--json", type=output_file, help="write the totals to this file"
+        "--json", type=output_file, help="write totals and parts to this file"
     )
     return parser.parse_args()
 
@@ -61,7 +61,8 @@ def main() -> None:
             show(config, shape, parts)
             sums = asdict(parts[-1])
             del sums["name"]
-            models.append({"config": config, "shape": shape, **sums})
+            entry = {"config": config, "shape": shape, **sums}
+            models.append({**entry, "parts": [asdict(part) for part in parts[:-1]]})
     except (FileNotFoundError, ValueError) as error:
         fail(error)
     if args.json:

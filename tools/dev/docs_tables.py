@@ -9,10 +9,11 @@ what stands between the two lines is replaced:
 `results` are cases of tools/analysis/benchmark.py, `families` the same with one row for
 each side, below a picture that may follow; `models` are those of get_flops.py whose
 config begins with the word that follows, `networks` the same with the accuracy of the
-papers and of the published weights, on the dataset that follows if one does; `runs` and
-`reproduction` are those of collect_runs.py and reproduce_cifar100.py; `emergence` and
-`faithfulness` those of cluster_quality.py. A file that is missing is an error, except
-after the word `pending`, which goes once there are results.
+papers and of the published weights, on the dataset that follows if one does; `heads`
+what stands behind the backbones of segmentors; `runs` and `reproduction` are those of
+collect_runs.py and reproduce_cifar100.py; `emergence` and `faithfulness` those of
+cluster_quality.py, `cells` those of native_cells.py. A file that is missing is an error,
+except after the word `pending`, which goes once there are results.
 
 Example: python tools/dev/docs_tables.py docs/results docs/*.md configs/*/README.md
 """
@@ -41,6 +42,8 @@ CASES = ("cases", {"label", "mode", "shape", "batch"})
 RUNS = ("runs", {"config", "backbone", "length", "device", "metrics"})
 MODELS = ("models", {"config", "shape", "parameters", "published", "executed"})
 EMERGENCE = ("emergence", {"stage", "segments", "best_iou"})
+HEADS = ("models", {"config", "shape", "parameters", "parts"})
+CELLS = ("cells", {"name", "stage", "cells", "accuracy", "place", "near"})
 FAITHFULNESS = ("faithfulness", {"stage", "segments", "insertion"})
 
 
@@ -220,6 +223,23 @@ def networks_table(paths: list[Path], dataset: str) -> str:
     return table(rows)
 
 
+def heads_table(paths: list[Path], prefix: str) -> str:
+    """Neck and head of segmentors: size, cost and share of the first one's."""
+    rows, first = [], None
+    for model in read(*paths, HEADS)["models"]:
+        if not model["config"].startswith(prefix):
+            continue
+        parts = [p for p in model["parts"] if not p["name"].startswith("backbone.")]
+        size, macs = (sum(p[key] for p in parts) for key in ("parameters", "executed"))
+        first = first or (size, macs)
+        row = {"config": f"`{Path(model['config']).name}`", "image": pixels(model)}
+        row["parameters of neck and head"] = f"{size:,} ({100 * size / first[0]:.3g} %)"
+        row["MMACs"] = f"{number(macs / 1e6)} ({100 * macs / first[1]:.3g} %)"
+        row["parameters of the model"] = f"{model['parameters']:,}"
+        rows.append(row)
+    return table(rows)
+
+
 # --- runs -----------------------------------------------------------------------------
 
 METRICS = {
@@ -230,6 +250,7 @@ METRICS = {
     "coco/segm_mAP_50": "mask AP50",
     "coco_panoptic/PQ": "PQ",
     "mIoU": "mIoU",
+    "mBF": "boundary F",
 }
 # By backbone: title, and top-1 accuracy in CLUENet's paper.
 CIFAR100 = {
@@ -346,11 +367,33 @@ def faithfulness_table(paths: list[Path], option: str) -> str:
     return table(row for p in paths for row in quality_rows(p, FAITHFULNESS, titles))
 
 
+def cells_table(paths: list[Path], option: str) -> str:
+    """Memberships of segmentors beside cells by place; native_cells.py wrote them."""
+    return table(
+        {
+            "network": entry["name"],
+            "stage": str(entry["stage"]),
+            "cells": f"{entry['cells']:.4g}",
+            "ASA ↑": f"{entry['accuracy']:.3f} ({entry['place']['accuracy']:.3f})",
+            "BR ↑": (
+                f"{entry['boundary_recall']:.3f} "
+                f"({entry['place']['boundary_recall']:.3f})"
+            ),
+            "best IoU ↑": f"{entry['best_iou']:.3f} ({entry['place']['best_iou']:.3f})",
+            "near": f"{100 * entry['near']:.0f} %",
+        }
+        for path in paths
+        for entry in read(path, CELLS)["cells"]
+    )
+
+
 TABLES: dict[str, Callable[[list[Path], str], str]] = {
     "results": results_table,
     "families": families_table,
     "models": models_table,
     "networks": networks_table,
+    "heads": heads_table,
+    "cells": cells_table,
     "runs": runs_table,
     "reproduction": reproduction_table,
     "emergence": emergence_table,

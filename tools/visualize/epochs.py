@@ -7,8 +7,9 @@ Examples:
 
 import argparse
 
-from cluenet_mm.guard import fail, run_tool, output_folder, positive
+from cluenet_mm.cli import output_folder, positive
 from cluenet_mm.files import WriteError
+from cluenet_mm.guard import fail, run_tool
 from cluenet_mm.interpret.epochs import FORMATS, hook_pictures, write_epochs
 
 

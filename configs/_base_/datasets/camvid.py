@@ -39,6 +39,9 @@ data = dict(
 _base_.train_dataloader.dataset.pipeline[3].ignore_index = ignore_index  # RandomCrop
 train_dataloader = dict(dataset=data)
 val_dataloader = dict(dataset=data)
-val_evaluator = dict(ignore_index=ignore_index)
+val_evaluator = [
+    dict(type="IoUMetric", iou_metrics=["mIoU"], ignore_index=ignore_index),
+    dict(type="cluenet_mm.BoundaryFScore", ignore_index=ignore_index),
+]
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator

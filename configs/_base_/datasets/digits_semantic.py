@@ -35,6 +35,9 @@ val_dataloader = dict(
     ),
     sampler=dict(type="DefaultSampler", shuffle=False),
 )
-val_evaluator = dict(type="IoUMetric", iou_metrics=["mIoU"])
+val_evaluator = [
+    dict(type="IoUMetric", iou_metrics=["mIoU"]),
+    dict(type="cluenet_mm.BoundaryFScore"),
+]
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator
