@@ -12,8 +12,8 @@ config begins with the word that follows, `networks` the same with the accuracy 
 papers and of the published weights, on the dataset that follows if one does; `heads`
 what stands behind the backbones of segmentors; `runs` and `reproduction` are those of
 collect_runs.py and reproduce_cifar100.py; `emergence` and `faithfulness` those of
-cluster_quality.py, `cells` those of native_cells.py. A file that is missing is an error,
-except after the word `pending`, which goes once there are results.
+cluster_quality.py, `cells` those of native_cells.py. A file that is missing is an
+error, except after the word `pending`, which goes once there are results.
 
 Example: python tools/dev/docs_tables.py docs/results docs/*.md configs/*/README.md
 """
