@@ -21,7 +21,7 @@ from .checkpoint import (
     load_weights,
     register_atomic_writer,
 )
-from .checkpoint.load import run_checkpoints
+from .checkpoint.load import is_validated, run_checkpoints
 from .config import (
     BUILD_ERRORS,
     default_work_dir,
@@ -31,7 +31,6 @@ from .config import (
 )
 from .errors import one_line_with_place
 from .files import check_writable
-from .hooks.pending_validation import is_validated
 from .inference.model import build_model
 from .memory import keep_free_memory
 from .package_data import config_name

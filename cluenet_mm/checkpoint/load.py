@@ -16,6 +16,8 @@ from torch.optim import Optimizer
 from .safe import CheckpointError, MapLocation, read
 from .schemes import SCHEMES, checkpoint_file
 
+# What PendingValidationHook writes, and a resume asks for.
+VALIDATION_RECORD = "last_validation"
 _SHOWN = 5
 _BACKBONE = "backbone."
 # PyTorch 0.4 did not save this counter, and nothing depends on it.
@@ -453,3 +455,20 @@ def run_checkpoints(work_dir: str | os.PathLike) -> list[Path]:
     for path, (kind, _) in found.items():
         newest[kind] = max(newest[kind], path.stat().st_mtime)
     return sorted(found, key=lambda p: (newest[found[p][0]], found[p]), reverse=True)
+
+
+def is_validated(
+    checkpoint: str | os.PathLike, work_dir: str | os.PathLike, step: int
+) -> bool:
+    """Whether the validation of a checkpoint is on record.
+
+    Args:
+        checkpoint: What a run is resumed from.
+        work_dir: Folder of the run, for a checkpoint that lies elsewhere.
+        step: Its epoch, or its iteration in an iteration-based run.
+    """
+    for folder in (Path(checkpoint).parent, Path(work_dir)):
+        record = folder / VALIDATION_RECORD
+        if record.is_file():
+            return record.read_bytes().strip() == str(step).encode()
+    return False

@@ -8,10 +8,9 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from ..checkpoint.load import VALIDATION_RECORD, is_validated
 from ..files import write_text
 from ..registry import HOOKS
-
-_RECORD = "last_validation"
 
 
 @HOOKS.register_module()
@@ -31,7 +30,7 @@ class PendingValidationHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Validate where that is due; a new run has no validation yet."""
-        record = Path(runner.work_dir, _RECORD)
+        record = Path(runner.work_dir, VALIDATION_RECORD)
         loop = runner.train_loop
         step = _step(runner)
         if not runner.cfg.get("resume"):
@@ -61,22 +60,7 @@ class PendingValidationHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Write down what has been validated."""
         if is_main_process():
-            write_text(Path(runner.work_dir, _RECORD), f"{_step(runner)}\n")
-
-
-def is_validated(checkpoint: str, work_dir: str, step: int) -> bool:
-    """Whether the validation of a checkpoint is on record.
-
-    Args:
-        checkpoint: What a run is resumed from.
-        work_dir: Folder of the run, for a checkpoint that lies elsewhere.
-        step: Its epoch, or its iteration in an iteration-based run.
-    """
-    for folder in (Path(checkpoint).parent, Path(work_dir)):
-        record = folder / _RECORD
-        if record.is_file():
-            return record.read_bytes().strip() == str(step).encode()
-    return False
+            write_text(Path(runner.work_dir, VALIDATION_RECORD), f"{_step(runner)}\n")
 
 
 def _unit(runner: Runner) -> str:

@@ -2,6 +2,7 @@
 
 import glob
 import math
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -112,6 +113,7 @@ def limit_pixels(image: np.ndarray, max_pixels: int, name: str) -> np.ndarray:
         return image
     scale = math.sqrt(max_pixels / (height * width))
     size = (max(int(width * scale), 1), max(int(height * scale), 1))
+    print(file=sys.stderr)  # a progress bar leaves its line open
     warn(
         f"{name} has {width} x {height} pixels: the network sees {size[0]} x {size[1]} "
         "(--max-pixels sets the limit; time grows with the square of the pixels)"
