@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .trace import Trace
+from .trace import Trace, find_backbone
 
 Predictor = Callable[[Tensor], Tensor]
 """Probabilities ``(n, classes)`` of normalized images ``(n, 3, H, W)``."""
@@ -142,6 +142,41 @@ def importance(
     return Importance(found[0].item(), *found[1:].chunk(2))
 
 
+def grad_cam(model: nn.Module, images: Tensor, label: int) -> Tensor:
+    """Grad-CAM of the backbone's last output.
+
+    Selvaraju et al., ICCV 2017, equations 1 and 2: channels ``A_k`` are weighed by the
+    mean over places of ``d y_c / d A_k``, ``L = ReLU(sum_k a_k A_k)``, with the logit
+    ``y_c``.
+
+    Args:
+        model: A classifier with a clustering backbone. Its mode, and gradients of its
+            parameters, are left alone.
+        images: ``(B, 3, H, W)``, normalized.
+        label: The class ``c``.
+
+    Returns:
+        ``(B, H, W)``, from 0, bilinearly enlarged to the images.
+    """
+    kept = []
+
+    def keep(module: nn.Module, inputs: tuple, outputs: tuple[Tensor, ...]) -> tuple:
+        features = outputs[-1].detach().requires_grad_()
+        kept.append(features)
+        return (*outputs[:-1], features)
+
+    handle = find_backbone(model).register_forward_hook(keep)
+    try:
+        with torch.enable_grad():
+            logits = model(images, mode="tensor")
+            (gradient,) = torch.autograd.grad(logits[:, label].sum(), kept[0])
+    finally:
+        handle.remove()
+    weights = gradient.mean((2, 3), keepdim=True)
+    heat = (weights * kept[0].detach()).sum(1, keepdim=True).relu()
+    return nn.functional.interpolate(heat, images.shape[2:], mode="bilinear")[:, 0]
+
+
 @dataclass(frozen=True, eq=False)
 class Curve:
     """Probability of a class while an image appears or disappears.
@@ -267,6 +302,7 @@ def faithfulness(
     batch_size: int = 32,
     random_orders: int = 5,
     seed: int = 0,
+    ranking: Tensor | None = None,
 ) -> Faithfulness:
     """Insertion and deletion areas of the importance ranking and of random ones.
 
@@ -279,9 +315,12 @@ def faithfulness(
         batch_size: Images a forward pass.
         random_orders: Random orders to average over.
         seed: Of these orders.
+        ranking: ``(K,)``, regions, the most important first, of another method; by
+            default :func:`importance` ranks them.
     """
     options = (label, blank, batch_size)
-    ranking = importance(predict, image, masks, *options).order
+    if ranking is None:
+        ranking = importance(predict, image, masks, *options).order
     generator = torch.Generator().manual_seed(seed)
     orders = [ranking]
     orders += [

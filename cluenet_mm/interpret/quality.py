@@ -8,9 +8,15 @@ from dataclasses import astuple, dataclass
 
 import cv2
 import numpy as np
-from skimage.segmentation import slic
+from skimage.segmentation import felzenszwalb, slic
+from sklearn.cluster import ward_tree
+from sklearn.feature_extraction.image import grid_to_graph
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+from .segments import MergeTree
 
 BOUNDARY_TOLERANCE = 2
+_FELZENSZWALB_TRIES = 12
 _SLIC_TRIES = 6
 
 
@@ -24,6 +30,10 @@ class SegmentationScores:
         undersegmentation: :func:`undersegmentation_error`, small is good.
         boundary_recall: :func:`boundary_recall`, large is good.
         best_iou: :func:`best_match_iou`, large is good.
+        nmi: Normalized mutual information with the truth (Strehl and Ghosh, 2002),
+            arithmetic mean of the entropies, in [0, 1]; large is good.
+        ari: Adjusted Rand index (Hubert and Arabie, 1985), 0 by chance; large is good.
+        explained: :func:`explained_variation` of the image's colors, large is good.
     """
 
     segments: float
@@ -31,6 +41,9 @@ class SegmentationScores:
     undersegmentation: float
     boundary_recall: float
     best_iou: float
+    nmi: float = float("nan")
+    ari: float = float("nan")
+    explained: float = float("nan")
 
     @classmethod
     def of(
@@ -39,6 +52,7 @@ class SegmentationScores:
         truth: np.ndarray,
         background: int | None = None,
         tolerance: int = BOUNDARY_TOLERANCE,
+        image: np.ndarray | None = None,
     ) -> "SegmentationScores":
         """Compare segments with a truth.
 
@@ -48,13 +62,21 @@ class SegmentationScores:
             background: Label that is no object: an area like the others, except that
                 ``best_iou`` does not ask for it.
             tolerance: Of the boundaries, in pixels.
+            image: ``(H, W, 3)``, whose colors are to be explained.
         """
+        known = truth >= 0
+        pair = truth[known], segments[known]
         return cls(
             len(np.unique(segments)),
             achievable_accuracy(segments, truth),
             undersegmentation_error(segments, truth),
             boundary_recall(segments, truth, tolerance),
             best_match_iou(segments, truth, background),
+            *(
+                float(score(*pair)) if known.any() else float("nan")
+                for score in (normalized_mutual_info_score, adjusted_rand_score)
+            ),
+            float("nan") if image is None else explained_variation(segments, image),
         )
 
     @classmethod
@@ -133,6 +155,68 @@ def best_match_iou(
     if not wanted.any():
         return float("nan")
     return float((shared / np.maximum(union, 1)).max(axis=0)[wanted].mean())
+
+
+def explained_variation(segments: np.ndarray, image: np.ndarray) -> float:
+    """Part of the variance of the colors that lies between segments.
+
+    ``R^2 = sum_i |m(s_i) - m|^2 / sum_i |x_i - m|^2`` over all pixels, with the mean
+    color ``m(s_i)`` of a pixel's segment and ``m`` of the image (Moore et al.,
+    Superpixel Lattices, CVPR 2008). In [0, 1]; NaN for an image of one color.
+
+    Args:
+        segments: ``(H, W)`` integers from 0.
+        image: ``(H, W, C)``.
+    """
+    colors = image.reshape(-1, image.shape[-1]).astype(np.float64)
+    colors -= colors.mean(axis=0)
+    total = (colors**2).sum()
+    _, names = np.unique(segments.ravel(), return_inverse=True)
+    sums = np.stack([np.bincount(names, column) for column in colors.T], axis=1)
+    between = (sums**2 / np.bincount(names)[:, None]).sum()
+    return float(between / total) if total else float("nan")
+
+
+def color_tree(image: np.ndarray) -> MergeTree:
+    """Ward's method with grid connectivity on the CIE Lab colors of the pixels.
+
+    Args:
+        image: ``(H, W, 3)`` uint8, RGB.
+
+    Returns:
+        Its hierarchy: one run for every number of segments.
+    """
+    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
+    children = ward_tree(
+        lab.reshape(-1, 3).astype(np.float64),
+        connectivity=grid_to_graph(*image.shape[:2]),
+    )[0]
+    return MergeTree.of(children, np.arange(lab[..., 0].size).reshape(lab.shape[:2]))
+
+
+def felzenszwalb_segments(image: np.ndarray, count: int) -> np.ndarray:
+    """Graph-based segments (Felzenszwalb and Huttenlocher, 2004), near to ``count``.
+
+    Their number falls with ``scale``, which is searched by halving in its logarithm.
+
+    Args:
+        image: ``(H, W, 3)`` uint8, RGB.
+        count: Number of segments.
+
+    Returns:
+        ``(H, W)`` int64, from 0.
+    """
+    best, low, high = None, 0.0, 16.0  # scale from 1 to 65,536
+    for _ in range(_FELZENSZWALB_TRIES):
+        middle = (low + high) / 2
+        found = felzenszwalb(image, scale=2**middle, sigma=0.5, min_size=8)
+        got = found.max() + 1
+        if best is None or abs(got - count) < abs(best.max() + 1 - count):
+            best = found
+        if got == count:
+            break
+        low, high = (middle, high) if got > count else (low, middle)
+    return best
 
 
 def grid_segments(size: tuple[int, int], count: int) -> np.ndarray:

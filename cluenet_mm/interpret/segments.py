@@ -28,6 +28,14 @@ class MergeTree:
     parents: np.ndarray
     points: np.ndarray
 
+    @classmethod
+    def of(cls, children: np.ndarray, points: np.ndarray) -> "MergeTree":
+        """The hierarchy of the ``(P - 1, 2)`` children that scikit-learn returns."""
+        count = len(children) + 1
+        parents = np.arange(2 * count - 1)
+        parents[children.ravel()] = np.repeat(np.arange(count, 2 * count - 1), 2)
+        return cls(parents, points)
+
     def cut(self, k: int) -> Tensor:
         """The ``k`` segments that are left before the last ``k - 1`` merges.
 
@@ -111,10 +119,7 @@ def merge_tree(
         )
     graph = grid_to_graph(*maps.sizes[0]) if connected else None
     children = ward_tree(_principal(np.concatenate(tables, axis=1)), connectivity=graph)
-    count = maps.sizes[0][0] * maps.sizes[0][1]
-    parents = np.arange(2 * count - 1)
-    parents[children[0].ravel()] = np.repeat(np.arange(count, 2 * count - 1), 2)
-    return MergeTree(parents, points)
+    return MergeTree.of(children[0], points)
 
 
 def segments(

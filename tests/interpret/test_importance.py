@@ -7,6 +7,7 @@ from cluenet_mm.interpret import (
     class_probabilities,
     deletion_curve,
     faithfulness,
+    grad_cam,
     importance,
     insertion_curve,
     receptive_fields,
@@ -154,3 +155,31 @@ def test_a_model_without_class_probabilities_is_named():
 
     with pytest.raises(ValueError, match="Detector gives no class probabilities"):
         class_probabilities(Detector())(torch.ones(1, 3, 4, 4))
+
+
+def test_grad_cam_is_the_formula_and_leaves_the_model_alone(classifier):
+    images = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(1))
+    heat = grad_cam(classifier, images, label=1)
+    assert heat.shape == (2, 32, 48)
+    # Behind a global mean and one linear layer, a channel's weight is the layer's.
+    features = classifier.backbone(images)[-1].detach()
+    weights = classifier.head.fc.weight[1].detach()
+    places = features.shape[2] * features.shape[3]
+    expected = torch.einsum("bchw,c->bhw", features, weights).relu() / places
+    expected = torch.nn.functional.interpolate(
+        expected[:, None], (32, 48), mode="bilinear"
+    )[:, 0]
+    torch.testing.assert_close(heat, expected)
+    assert heat.max() > 0
+    assert all(p.grad is None for p in classifier.parameters())
+    assert not classifier.backbone._forward_hooks
+
+
+def test_a_given_ranking_is_measured(classifier):
+    images = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    masks = receptive_fields(trace(classifier, images), stage=0).masks
+    predict = class_probabilities(classifier)
+    order = torch.arange(len(masks)).flip(0)
+    found = faithfulness(predict, images[0], masks, 1, ranking=order)
+    curve = insertion_curve(predict, images[0], masks, order, 1)
+    assert found.insertion == pytest.approx(curve.area)

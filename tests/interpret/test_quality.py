@@ -1,11 +1,17 @@
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 
+from cluenet_mm.interpret.measure import half_width
 from cluenet_mm.interpret.quality import (
     SegmentationScores,
     achievable_accuracy,
     best_match_iou,
     boundary_recall,
+    color_tree,
+    explained_variation,
+    felzenszwalb_segments,
     grid_segments,
     slic_segments,
     undersegmentation_error,
@@ -57,8 +63,42 @@ def test_boundaries_within_a_tolerance():
 
 
 def test_perfect_segments_are_perfect():
-    agreement = SegmentationScores.of(TRUTH, TRUTH)
-    assert agreement == SegmentationScores(2, 1, 0, 1, 1)
+    image = np.repeat(TRUTH[..., None], 3, axis=2)
+    agreement = SegmentationScores.of(TRUTH, TRUTH, image=image)
+    assert astuple(agreement) == pytest.approx((2, 1, 0, 1, 1, 1, 1, 1))
+
+
+def test_explained_variation_is_the_part_between_segments():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (4, 4, 3)).astype(np.uint8)
+    means = np.zeros((4, 4, 3))
+    for name in range(3):
+        inside = np.equal(SEGMENTS, name)
+        means[inside] = image[inside].mean(axis=0)
+    expected = means.reshape(-1, 3).var(0).sum() / image.reshape(-1, 3).var(0).sum()
+    assert explained_variation(SEGMENTS, image) == pytest.approx(expected)
+    assert np.isnan(explained_variation(SEGMENTS, np.zeros_like(image)))
+    # By chance as much as by design: one segment shares nothing with the truth.
+    one = SegmentationScores.of(np.zeros_like(TRUTH), TRUTH)
+    assert (one.nmi, one.ari) == (0, 0)
+
+
+def test_opponents_split_colors():
+    image = np.zeros((24, 32, 3), np.uint8)
+    image[:, :12] = (255, 0, 0)
+    image[15:, 12:] = (0, 0, 255)
+    truth = image[..., 0] // 255 + image[..., 2] // 255 * 2
+    for found in (color_tree(image).cut(3).numpy(), felzenszwalb_segments(image, 3)):
+        assert len(np.unique(found)) == 3
+        assert achievable_accuracy(found, truth) > 0.98
+
+
+def test_half_width_of_an_interval():
+    # t(2) = 4.303 at 95 %, deviation 1, three images.
+    assert half_width(np.array([1.0, 2, 3, np.nan])) == pytest.approx(
+        4.3027 / 3**0.5, 1e-4
+    )
+    assert half_width(np.array([1.0])) is None
 
 
 def test_means_leave_out_what_is_not_there():

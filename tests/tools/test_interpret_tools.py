@@ -16,6 +16,8 @@ from cluenet_mm.interpret import to_input, trace
 from cluenet_mm.interpret.annotated_images import annotated_images
 from cluenet_mm.interpret.quality import SegmentationScores, grid_segments
 
+_OPPONENTS = ("Ward on colors", "Felzenszwalb", "SLIC", "grid")
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
@@ -51,14 +53,23 @@ def test_quality_of_clusters_superpixels_and_a_grid(checkpoint, camvid, tmp_path
         "analysis/cluster_quality.py",
         *("fec/cls_digits", checkpoint, "--dataset", "camvid", "--data-root", camvid),
         *("--images", 2, "--faithfulness-images", 2, "--random-orders", 2),
+        *("--untrained", 1, "--segments", 2, 5),
         *("--json", tmp_path / "new" / "quality.json", "--device", "cpu"),
     )
     assert status == 0, printed
     found = json.loads((tmp_path / "new" / "quality.json").read_text())
     rows = {(r["stage"], r["segments"]): r for r in found["emergence"]["rows"]}
     assert set(rows) == {
-        (i, name) for i in (1, 2, 3, 4) for name in ("clusters", "SLIC", "grid")
+        (i, name)
+        for i in (1, 2, 3, 4)
+        for name in ("clusters", "untrained 1", *_OPPONENTS)
     }
+    kinds = ("clusters", "clusters and colors", "untrained 1", "untrained 1 and colors")
+    merged = {(r["k"], r["segments"]): r for r in found["emergence"]["merged"]}
+    assert set(merged) == {(k, n) for k in (2, 5) for n in (*kinds, *_OPPONENTS)}
+    assert all(merged[5, name]["count"] == 5 for name in kinds)
+    ranked = {r["segments"] for r in found["faithfulness"]["rows"]}
+    assert {"clusters", "clusters by Grad-CAM", "untrained 1", "grid"} <= ranked
     # The same by hand, of the first stage, whose only head is the mean.
     model = build_model(Config.fromfile(config_path("fec/cls_digits")), checkpoint)
     entries = list(annotated_images("camvid", camvid, limit=2))
@@ -77,7 +88,7 @@ def test_quality_of_clusters_superpixels_and_a_grid(checkpoint, camvid, tmp_path
         assert row["undersegmentation"] == pytest.approx(mean.undersegmentation)
         assert row["boundary_recall"] == pytest.approx(mean.boundary_recall)
         assert row["best_iou"] == pytest.approx(mean.best_iou)
-        line = f"{row['accuracy']:.3f}   {row['undersegmentation']:.3f}"
+        line = f"{row['accuracy']:.3f} ± {row['interval']['accuracy']:.3f}"
         assert line in printed
     for row in found["faithfulness"]["rows"]:
         assert 0 <= row["deletion"] <= 1

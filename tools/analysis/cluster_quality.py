@@ -1,14 +1,18 @@
 """How well clusters match real objects, and whether importance tells the truth.
 
-Two tables, each with SLIC superpixels and a regular grid of equal count beside the
-clusters; definitions in cluenet_mm/interpret/quality.py and importance.py:
+Beside the clusters stand those of the same network before training, Ward's method on
+colors, Felzenszwalb's segments, SLIC superpixels and a grid of equal count. Definitions
+are in cluenet_mm/interpret/quality.py and importance.py; every mean has the half width
+of its 95 % confidence interval over images in the JSON, and of the first columns here:
 
 * emergence: achievable segmentation accuracy (ASA), under-segmentation error (UE),
-  boundary recall (BR) and best-match IoU against annotated images; a head is a
-  partition of its own, and a number the mean over heads and images;
+  boundary recall (BR), best-match IoU, normalized mutual information (NMI) and adjusted
+  Rand index (ARI) against annotated images, and explained variation (EV) of color; a
+  head is a partition of its own, and a number the mean over heads and images;
+* segments merged from all stages, at equal numbers, without and with colors;
 * faithfulness, of classifiers: area under the insertion and deletion curves of the
-  ranking by importance for the predicted class, and of random rankings, on the
-  validation images of the config, with the regions of the first head.
+  ranking by importance for the predicted class, by Grad-CAM, and of random rankings, on
+  the validation images of the config, with the regions of the first head.
 
 Examples (a config is a path or a name such as cluenet/cls_digits):
   cluster_quality.py CONFIG CHECKPOINT --dataset digits
@@ -22,6 +26,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import DATASETS as MM_DATASETS
@@ -32,7 +37,7 @@ from cluenet_mm.cli import device, fail, natural, output_file, positive, side
 from cluenet_mm.config import read_config
 from cluenet_mm.files import write_text
 from cluenet_mm.guard import run_tool
-from cluenet_mm.inference import build_model
+from cluenet_mm.inference import build_model, initialize
 from cluenet_mm.interpret.annotated_images import DATASETS, annotated_images
 from cluenet_mm.interpret.measure import measure_emergence, measure_faithfulness
 from cluenet_mm.interpret.pixels import evenly_spaced
@@ -43,8 +48,8 @@ ROOTS = {
     "coco": "data/coco",
     "camvid": "data/camvid",
 }
-EMERGENCE = "{:<8}{:<10}{:>10}{:>8}{:>8}{:>8}{:>10}"
-FAITHFULNESS = "{:<8}{:<10}{:>10}{:>11}{:>10}{:>11}{:>10}"
+EMERGENCE = "{:<6}{:<24}{:>7}{:>14}{:>14}{:>8}{:>14}{:>8}{:>8}{:>8}"
+FAITHFULNESS = "{:<6}{:<22}{:>7}{:>14}{:>9}{:>14}{:>9}"
 
 
 def parse_args() -> argparse.Namespace:
@@ -86,6 +91,21 @@ def parse_args() -> argparse.Namespace:
         help="random rankings an image (default: 3)",
     )
     parser.add_argument(
+        "--untrained",
+        type=natural,
+        default=2,
+        metavar="N",
+        help="untrained networks, of seeds 0 to N - 1, beside it (default: 2)",
+    )
+    parser.add_argument(
+        "--segments",
+        type=positive,
+        nargs="*",
+        default=[2, 4, 8, 16, 32, 64],
+        metavar="K",
+        help="numbers of merged segments (default: 2 4 8 16 32 64)",
+    )
+    parser.add_argument(
         "--json", type=output_file, help="write the tables to this file, too"
     )
     parser.add_argument("--device", type=device, default=get_device())
@@ -100,34 +120,67 @@ def counted(items: Iterable, what: str) -> Iterator:
     print(file=sys.stderr)
 
 
-def emergence(model: nn.Module, args: argparse.Namespace) -> dict:
+def untrained_models(cfg: Config, args: argparse.Namespace) -> list[nn.Module]:
+    """The same network as its training would begin, with the seeds 0, 1, ..."""
+    models = []
+    with torch.random.fork_rng():
+        for seed in range(args.untrained):
+            torch.manual_seed(seed)
+            model = build_model(cfg)
+            initialize(model)
+            models.append(model.eval().to(args.device))
+    return models
+
+
+def emergence(
+    model: nn.Module, untrained: list[nn.Module], args: argparse.Namespace
+) -> dict:
     """Measure the first table."""
     root = args.data_root or ROOTS[args.dataset]
     images = annotated_images(args.dataset, root, args.split, args.images)
     if args.size is not None:
         images = (image.resized(args.size) for image in images)
-    return measure_emergence(model, counted(images, "annotated images"), args.tolerance)
+    images = counted(images, "annotated images")
+    return measure_emergence(model, images, args.tolerance, untrained, args.segments)
 
 
-def faithfulness(model: nn.Module, cfg: Config, args: argparse.Namespace) -> dict:
+def faithfulness(
+    model: nn.Module, untrained: list[nn.Module], cfg: Config, args: argparse.Namespace
+) -> dict:
     """Measure the second table."""
     dataset = MM_DATASETS.build(cfg.val_dataloader.dataset)
     positions = evenly_spaced(len(dataset), args.faithfulness_images)
     samples = (dataset[position] for position in positions)
     samples = counted(samples, f"of {len(positions)} classified images")
-    return measure_faithfulness(model, samples, args.random_orders)
+    return measure_faithfulness(model, samples, args.random_orders, untrained)
+
+
+def shown(row: dict, name: str, interval: bool = True) -> str:
+    """A mean of a row, and the half width of its interval."""
+    if row[name] is None:
+        return "-"
+    width = row["interval"][name]
+    return f"{row[name]:.3f}" + (f" ± {width:.3f}" if interval and width else "")
 
 
 def show_emergence(table: dict, args: argparse.Namespace) -> None:
     """Print the first table."""
     size = f", shorter side {args.size} px" if args.size else ""
     print(f"Emergence: {table['images']} images of {args.dataset}{size}")
-    print(EMERGENCE.format("stage", "segments", "count", "ASA", "UE", "BR", "best IoU"))
-    keys = ("accuracy", "undersegmentation", "boundary_recall", "best_iou")
-    for row in table["rows"]:
-        numbers = ["-" if row[key] is None else f"{row[key]:.3f}" for key in keys]
-        count = f"{row['count']:.1f}"
-        print(EMERGENCE.format(row["stage"], row["segments"], count, *numbers))
+    titles = ("segments", "count", "ASA", "UE", "BR", "best IoU", "NMI", "ARI", "EV")
+    for key, rows in (("stage", table["rows"]), ("k", table["merged"])):
+        if rows:
+            print(EMERGENCE.format(key, *titles))
+        for row in rows:
+            numbers = (
+                shown(row, "accuracy"),
+                shown(row, "undersegmentation"),
+                shown(row, "boundary_recall", False),
+                shown(row, "best_iou"),
+                *(shown(row, name, False) for name in ("nmi", "ari", "explained")),
+            )
+            count = f"{row['count']:.1f}"
+            print(EMERGENCE.format(row[key], row["segments"], count, *numbers))
     print(f"BR within {args.tolerance} pixels; large is good, of UE small.")
     times = table["seconds_per_image"].items()
     print("ms an image: " + ", ".join(f"{n} {1000 * t:.0f}" for n, t in times))
@@ -141,9 +194,13 @@ def show_faithfulness(table: dict, args: argparse.Namespace) -> None:
             "stage", "regions", "count", "insertion", "random", "deletion", "random"
         )
     )
-    keys = ("insertion", "random_insertion", "deletion", "random_deletion")
     for row in table["rows"]:
-        numbers = [f"{row[key]:.3f}" for key in keys]
+        numbers = (
+            shown(row, "insertion"),
+            shown(row, "random_insertion", False),
+            shown(row, "deletion"),
+            shown(row, "random_deletion", False),
+        )
         count = f"{row['regions']:.1f}"
         print(FAITHFULNESS.format(row["stage"], row["segments"], count, *numbers))
     print("Areas under the curves; large is good, of deletion small.")
@@ -156,6 +213,7 @@ def main() -> int:
     try:
         cfg = read_config(args.config)
         model = build_model(cfg, args.checkpoint).to(args.device)
+        untrained = untrained_models(cfg, args)
         results = {
             "config": args.config,
             "checkpoint": Path(args.checkpoint).name,
@@ -164,11 +222,11 @@ def main() -> int:
             "size": args.size,
             "tolerance": args.tolerance,
             "device": str(args.device),
-            "emergence": emergence(model, args),
+            "emergence": emergence(model, untrained, args),
         }
         show_emergence(results["emergence"], args)
         if args.faithfulness_images > 0 and hasattr(model, "head"):
-            results["faithfulness"] = faithfulness(model, cfg, args)
+            results["faithfulness"] = faithfulness(model, untrained, cfg, args)
             show_faithfulness(results["faithfulness"], args)
         if args.json is not None:
             write_text(args.json, json.dumps(results, indent=1) + "\n")
