@@ -57,13 +57,15 @@ def measure_emergence(
         images: What people drew.
         tolerance: Pixels by which a recalled boundary may be off.
         untrained: The same network with other initial weights, each beside it.
-        counts: Numbers of segments for :func:`.merge_tree`, of the clusters alone and
-            with colors beside them.
+        counts: Numbers of segments for :func:`.merge_tree`, of the stages' maps alone
+            and with colors beside them.
 
     Returns:
         ``rows``, one for every stage and kind of segments, with the numbers of
         :class:`.SegmentationScores` (None where there is none) and under ``interval``
-        their half widths; ``merged``, the same for every count; the number of
+        their half widths, and under ``lead`` the mean paired difference of ``clusters``
+        (and ``clusters and colors``) and this kind, with its half width; ``merged``,
+        the same for every count; the number of
         ``images``; and ``seconds_per_image``.
     """
     models = {"clusters": model}
@@ -135,11 +137,27 @@ def _rows(key: str, scores: dict[tuple[int, str], list]) -> list[dict]:
     for (value, name), found in scores.items():
         row, interval = {key: value, "segments": name}, {}
         for title in asdict(found[0]):
-            numbers = np.array([asdict(f)[title] for f in found], np.float64)
+            numbers = _column(found, title)
             row[title if title != "segments" else "count"] = _mean(numbers)
             interval[title if title != "segments" else "count"] = half_width(numbers)
         rows.append(row | {"interval": interval})
+        lead = {}
+        for own in ("clusters", "clusters and colors"):
+            if name != own and (value, own) in scores and hasattr(found[0], "best_iou"):
+                lead[own] = {
+                    title: [_mean(difference), half_width(difference)]
+                    for title in ("accuracy", "undersegmentation", "best_iou")
+                    for difference in [
+                        _column(scores[value, own], title) - _column(found, title)
+                    ]
+                }
+        if lead:
+            rows[-1]["lead"] = lead
     return rows
+
+
+def _column(found: list, title: str) -> np.ndarray:
+    return np.array([getattr(f, title) for f in found], np.float64)
 
 
 def _mean(numbers: np.ndarray) -> float | None:

@@ -197,7 +197,8 @@ def color_tree(image: np.ndarray) -> MergeTree:
 def felzenszwalb_segments(image: np.ndarray, count: int) -> np.ndarray:
     """Graph-based segments (Felzenszwalb and Huttenlocher, 2004), near to ``count``.
 
-    Their number falls with ``scale``, which is searched by halving in its logarithm.
+    Their number falls with ``scale``, which is searched by halving in its logarithm;
+    segments below a quarter of the mean size are merged into a neighbor.
 
     Args:
         image: ``(H, W, 3)`` uint8, RGB.
@@ -207,9 +208,10 @@ def felzenszwalb_segments(image: np.ndarray, count: int) -> np.ndarray:
         ``(H, W)`` int64, from 0.
     """
     best, low, high = None, 0.0, 16.0  # scale from 1 to 65,536
+    smallest = max(image.shape[0] * image.shape[1] // (4 * count), 1)
     for _ in range(_FELZENSZWALB_TRIES):
         middle = (low + high) / 2
-        found = felzenszwalb(image, scale=2**middle, sigma=0.5, min_size=8)
+        found = felzenszwalb(image, scale=2**middle, sigma=0.5, min_size=smallest)
         got = found.max() + 1
         if best is None or abs(got - count) < abs(best.max() + 1 - count):
             best = found

@@ -63,6 +63,7 @@ def merge_tree(
     maps: Trace,
     sample: int = 0,
     *,
+    describe: str = "features",
     connected: bool = True,
     weights: Sequence[float] | None = None,
     image: np.ndarray | None = None,
@@ -70,13 +71,15 @@ def merge_tree(
 ) -> MergeTree:
     """Merge points, those first that all stages describe alike; one run for every k.
 
-    A point is described by the directions of the centers of its clusters in all heads
-    of all assignments. Ward's method (J. Am. Stat. Assoc. 58, 1963) merges points, from
-    single ones to the whole image.
+    A point of the embedding is described by the map of every stage, normalized over the
+    channels and enlarged bilinearly, or by the directions of the centers of its
+    clusters in all heads of all assignments. Ward's method (J. Am. Stat. Assoc. 58,
+    1963) merges points, from single ones to the whole image.
 
     Args:
         maps: Trace of the image.
         sample: Which image of the trace it is.
+        describe: ``"features"``, the maps, or ``"centers"``, the assignments alone.
         connected: Whether only neighbors on the map of the embedding merge, so that
             segments are connected.
         weights: Of the stages, one each, in units of variance; equal by default. 0
@@ -90,8 +93,8 @@ def merge_tree(
         The hierarchy.
 
     Raises:
-        ValueError: There is not one weight a stage, all are zero, one is negative, or
-            the image has another size.
+        ValueError: ``describe`` is unknown, there is not one weight a stage, nothing
+            has a weight, one is negative, or the image has another size.
     """
     # A second to import, for a package that is imported in every training.
     from sklearn.cluster import ward_tree
@@ -104,9 +107,14 @@ def merge_tree(
             f"cannot weigh {stages} stages with {weights}. Give one number from 0 a "
             "stage."
         )
-    total = sum(weights)
+    if describe not in _DESCRIPTIONS:
+        raise ValueError(
+            f"cannot describe points by {describe!r}. Take one of {[*_DESCRIPTIONS]}."
+        )
+    table_of = _DESCRIPTIONS[describe]
+    total = sum(weights) or 1.0
     tables = [
-        _scaled(_stage_features(maps, sample, stage), weight / total)
+        _scaled(table_of(maps, sample, stage), weight / total)
         for stage, weight in enumerate(weights)
         if weight > 0
     ]
@@ -127,6 +135,7 @@ def segments(
     k: int,
     sample: int = 0,
     *,
+    describe: str = "features",
     connected: bool = True,
     weights: Sequence[float] | None = None,
     image: np.ndarray | None = None,
@@ -138,8 +147,9 @@ def segments(
         maps: Trace of the image, ``trace(model, inputs)``.
         k: Number of segments.
         sample: Which image of the trace it is.
-        connected: As for :func:`merge_tree`, like the rest, which for more than one
+        describe: As for :func:`merge_tree`, like the rest, which for more than one
             ``k`` is cheaper.
+        connected: Whether only neighbors merge.
         weights: Of the stages.
         image: Whose colors count, too.
         color_weight: Of the colors.
@@ -150,6 +160,7 @@ def segments(
     tree = merge_tree(
         maps,
         sample,
+        describe=describe,
         connected=connected,
         weights=weights,
         image=image,
@@ -159,6 +170,17 @@ def segments(
 
 
 def _stage_features(maps: Trace, sample: int, stage: int) -> np.ndarray:
+    """A stage's map at every point of the embedding, ``(P, C)``."""
+    features = maps.features[stage][sample].detach().double().cpu()  # (C, h, w)
+    features = features - features.mean(0)
+    features = features / features.var(0, unbiased=False).add(1e-5).sqrt()
+    enlarged = torch.nn.functional.interpolate(
+        features[None], maps.sizes[0], mode="bilinear"
+    )
+    return enlarged[0].flatten(1).T.numpy()
+
+
+def _stage_centers(maps: Trace, sample: int, stage: int) -> np.ndarray:
     """Directions of the centers behind every point, ``(P, sum of G * D)``."""
     features = []
     for block in {b for s, b in maps.layers() if s == stage}:
@@ -169,6 +191,9 @@ def _stage_features(maps: Trace, sample: int, stage: int) -> np.ndarray:
             head[members].numpy() for head, members in zip(centers, index, strict=True)
         ]
     return np.concatenate(features, axis=1)
+
+
+_DESCRIPTIONS = {"features": _stage_features, "centers": _stage_centers}
 
 
 def _point_colors(image: np.ndarray, points: np.ndarray, maps: Trace) -> np.ndarray:

@@ -105,6 +105,7 @@ class Trace:
             convolutions that Context Cluster and ClusterFormer reduce with pool by
             place: a point goes to half its row and column.
         clustered: Per reducer, whether it pools by clusters.
+        features: Per stage, the map ``(B, C, h, w)`` that its last block returned.
     """
 
     image_size: tuple[int, int]
@@ -113,6 +114,7 @@ class Trace:
     blocks: tuple[tuple[Clustering, ...], ...]
     pools: tuple[Tensor, ...]
     clustered: tuple[bool, ...]
+    features: tuple[Tensor, ...]
 
     def layers(self) -> list[tuple[int, int]]:
         """Stage and block of every assignment, each once."""
@@ -236,6 +238,7 @@ class Trace:
             self,
             blocks=tuple(tuple(moved[id(b)] for b in blocks) for blocks in self.blocks),
             pools=tuple(pool.to(device) for pool in self.pools),
+            features=tuple(features.to(device) for features in self.features),
         )
 
 
@@ -294,6 +297,9 @@ def tracing(model: nn.Module) -> Iterator[list[Trace]]:
             handles.append(module.register_forward_hook(recorder.see_clustering))
     handles.append(backbone.embed.register_forward_hook(recorder.see_embedding))
     handles += [r.register_forward_hook(recorder.see_map) for r in backbone.reducers]
+    handles += [
+        s[-1].register_forward_hook(recorder.see_stage) for s in backbone.stages
+    ]
     handles.append(backbone.register_forward_hook(recorder.finish))
     try:
         yield recorder.traces
@@ -341,6 +347,7 @@ class _Recorder:
         self._shape: torch.Size | None = None
         self._device: torch.device | None = None
         self._sizes: list[tuple[int, int]] = []
+        self._features: list[Tensor] = []
         self._seen: dict[nn.Module, tuple[Tensor, Tensor, Tensor | None]] = {}
         self._step: tuple[Tensor, Tensor] | None = None
 
@@ -349,12 +356,18 @@ class _Recorder:
         self._seen.clear()
         self._shape, self._device = inputs[0].shape, inputs[0].device
         self._sizes = [tuple(output.shape[1:3])]
+        self._features = []
 
     def see_map(self, module: nn.Module, inputs: tuple, output: Any) -> None:
         """Note the size of the next stage's map."""
         if isinstance(output, tuple):  # its membership follows
             output = output[0]
         self._sizes.append(tuple(output.shape[1:3]))
+
+    def see_stage(self, module: nn.Module, inputs: tuple, output: tuple) -> None:
+        """Keep the map of a stage."""
+        if self._shape is not None:  # as below
+            self._features.append(output[0].detach().permute(0, 3, 1, 2))
 
     def see_assignment(self, module: nn.Module, inputs: tuple, output: Any) -> None:
         """Keep centers, index and similarity."""
@@ -405,10 +418,12 @@ class _Recorder:
                 clustered=tuple(
                     _assignment(r) is not None for r in self.backbone.reducers
                 ),
+                features=tuple(self._features),
             )
         )
         self._shape = None
         self._seen.clear()
+        self._features = []
 
     def _clustering(self, mixer: nn.Module, stage: int) -> Clustering:
         """Assignment of a block, on the whole map."""

@@ -7,7 +7,7 @@ from scipy.ndimage import label
 
 from cluenet_mm.backbones import CLUENet
 from cluenet_mm.interpret import trace
-from cluenet_mm.interpret.segments import merge_tree
+from cluenet_mm.interpret.segments import merge_tree, segments
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +43,34 @@ def test_more_segments_than_points_are_the_points(color_backbone, two_colors):
     assert len(np.unique(found)) == maps.sizes[0][0] * maps.sizes[0][1]
     with pytest.raises(ValueError, match="cannot cut to 0 segments"):
         merge_tree(maps).cut(0)
+
+
+def test_colors_weights_and_descriptions_change_the_merges(color_backbone, two_colors):
+    maps = trace(color_backbone, two_colors)
+    image = np.zeros((9, 16, 3), np.uint8)
+    image[:4] = 255  # another border than that of the maps
+    found = merge_tree(maps, image=image, color_weight=100).cut(2)
+    assert (found[:4] == found[0, 0]).all()
+    assert (found[4:] == 1 - found[0, 0]).all()
+    for describe in ("features", "centers"):
+        found = segments(maps, 2, describe=describe, weights=(1, 0))
+        assert found.dtype == torch.int64
+        assert (found[:, :12] == found[0, 0]).all()
+        assert (found[:, 12:] == 1 - found[0, 0]).all()
+    for options in ({"weights": (1,)}, {"weights": (1, -1)}, {"weights": (0, 0)}):
+        with pytest.raises(ValueError, match="cannot"):
+            merge_tree(maps, **options)
+    with pytest.raises(ValueError, match="cannot describe points by 'maps'"):
+        merge_tree(maps, describe="maps")
+    with pytest.raises(ValueError, match="cannot use colors of an image"):
+        merge_tree(maps, image=image[:8])
+
+
+def test_segments_that_need_not_be_connected(color_backbone):
+    image = torch.zeros(1, 3, 8, 16)
+    image[:, 0] = 1
+    image[:, :, :, 4:12] = 0  # red, black, red
+    maps = trace(color_backbone, image)
+    found = segments(maps, 2, connected=False, weights=(1, 0), describe="features")
+    assert found[0, 0] == found[0, 15] != found[0, 8]
+    assert segments(maps, 2, weights=(1, 0))[0, 0] != segments(maps, 2)[0, 15]

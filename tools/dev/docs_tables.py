@@ -44,6 +44,7 @@ MODELS = ("models", {"config", "shape", "parameters", "published", "executed"})
 EMERGENCE = ("emergence", {"stage", "segments", "best_iou"})
 HEADS = ("models", {"config", "shape", "parameters", "parts"})
 CELLS = ("cells", {"name", "stage", "cells", "accuracy", "place", "near"})
+MERGED = ("emergence", {"stage", "segments", "best_iou"})
 FAITHFULNESS = ("faithfulness", {"stage", "segments", "insertion"})
 
 
@@ -321,27 +322,25 @@ def reproduction_table(paths: list[Path], option: str) -> str:
 
 
 def quality_rows(path: Path, kind: tuple, titles: dict[str, str]) -> Iterable[Row]:
-    """The stages of one network: its clusters, in brackets SLIC and a grid."""
+    """Every kind of segments of a network in a row, by stage or number."""
     results = read(path, kind)
     found = results[kind[0]]
-    by_stage: dict[int, dict[str, dict]] = {}
-    for entry in found["rows"]:
-        by_stage.setdefault(entry["stage"], {})[entry["segments"]] = entry
-    emerged = kind is EMERGENCE
-    data = f" of {results['dataset']}" if emerged else ""
-    for stage, kinds in by_stage.items():
-        own, *others = (kinds[name] for name in ("clusters", "SLIC", "grid"))
+    merged = kind is MERGED
+    found = results["emergence"] if merged else found
+    data = "" if kind is FAITHFULNESS else f" of {results['dataset']}"
+    for entry in found["merged" if merged else "rows"]:
         row = {
             "config": f"`{results['config']}`",
             "images": f"{found['images']}{data}",
-            "stage": str(stage),
-            "clusters" if emerged else "regions": (
-                f"{own['count' if emerged else 'regions']:.1f}"
-            ),
+            "k" if merged else "stage": str(entry["k" if merged else "stage"]),
+            "segments": entry["segments"],
         }
+        if not merged:
+            row["count"] = f"{entry.get('count', entry.get('regions')):.1f}"
         for title, name in titles.items():
-            beside = ", ".join(f"{other[name]:.3f}" for other in others)
-            row[title] = f"{own[name]:.3f} ({beside})"
+            width = entry.get("interval", {}).get(name)
+            row[title] = f"{entry[name]:.3f}" if entry.get(name) is not None else ""
+            row[title] += f" ± {width:.3f}" if width is not None else ""
         yield row
 
 
@@ -352,8 +351,21 @@ def emergence_table(paths: list[Path], option: str) -> str:
         "UE ↓": "undersegmentation",
         "BR ↑": "boundary_recall",
         "best IoU ↑": "best_iou",
+        "NMI ↑": "nmi",
+        "ARI ↑": "ari",
+        "EV ↑": "explained",
     }
     return table(row for p in paths for row in quality_rows(p, EMERGENCE, titles))
+
+
+def merged_table(paths: list[Path], option: str) -> str:
+    """Segments at equal numbers."""
+    titles = {
+        "ASA ↑": "accuracy",
+        "UE ↓": "undersegmentation",
+        "best IoU ↑": "best_iou",
+    }
+    return table(row for p in paths for row in quality_rows(p, MERGED, titles))
 
 
 def faithfulness_table(paths: list[Path], option: str) -> str:
@@ -397,6 +409,7 @@ TABLES: dict[str, Callable[[list[Path], str], str]] = {
     "runs": runs_table,
     "reproduction": reproduction_table,
     "emergence": emergence_table,
+    "merged": merged_table,
     "faithfulness": faithfulness_table,
 }
 PLACE = re.compile(
