@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.export import Dim, export
 
-from cluenet_mm.backbones import FEC, ClusterFormer, CLUENet, ContextCluster
+from cluenet_mm.backbones import FEC, CLUENet, ClusterFormer, ContextCluster
 
 
 @pytest.mark.parametrize(
