@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .heads import merge_heads
-from .implementation import current_implementation
+from .implementation import current_implementation, is_exporting
 
 
 def dispatch(centers: Tensor, index: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def dispatch_project(
     if current_implementation() == "naive":
         table = one_hot(index, num_centers, weights.to(centers.dtype))  # (B, G, N, M)
         points = table @ centers
-    elif torch.onnx.is_in_onnx_export() or index.size(2) <= heads * num_centers:
+    elif is_exporting() or index.size(2) <= heads * num_centers:
         points = dispatch(centers, index) * weights.to(centers.dtype).unsqueeze(-1)
     else:
         # A row per center, zero in the channels of the other heads.

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
 IMPLEMENTATIONS = ("auto", "naive", "tiled", "triton")
 _current = "auto"
 
@@ -46,3 +48,11 @@ def implementation(name: str) -> Iterator[None]:
 def current_implementation() -> str:
     """Name of the implementation that was asked for."""
     return _current
+
+
+def is_exporting() -> bool:
+    """Whether a graph is recorded that is to serve other sizes than those at hand.
+
+    The sizes of tiles follow from those of the batch and would become part of it.
+    """
+    return torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting()

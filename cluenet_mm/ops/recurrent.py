@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .assign import HAS_TRITON, Assignment
 from .assign.tiled import tile_bytes
-from .implementation import current_implementation
+from .implementation import current_implementation, is_exporting
 
 # Mass, in points, below which a center counts as empty; it bounds the gradient.
 MIN_MASS = 1e-6
@@ -52,7 +52,7 @@ def em_step(
     """
     inputs = queries, keys, values, point_mask, scale
     with _without_autocast(queries.device.type):
-        if current_implementation() == "naive" or torch.onnx.is_in_onnx_export():
+        if current_implementation() == "naive" or is_exporting():
             centers = _dense_step(*inputs)
         else:
             size = _tile_size(queries, keys)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..dispatch import collect, dispatch
-from ..implementation import current_implementation
+from ..implementation import current_implementation, is_exporting
 from ..normalize import unit
 from . import naive, tiled
 
@@ -145,8 +145,8 @@ def _resolve(points: Tensor, centers: Tensor) -> str:
         raise ValueError("there must be at least one center")
     impl = current_implementation()
     if impl == "auto":
-        if torch.onnx.is_in_onnx_export():
-            return "naive"  # the sizes of tiles would become part of the graph
+        if is_exporting():
+            return "naive"
         fits = points.is_cuda and points.dtype in _TRITON_DTYPES and HAS_TRITON
         # One tile of the kernel is not worth it: a batched product will do.
         fits = fits and max(points.size(2), centers.size(2)) > _SMALL
