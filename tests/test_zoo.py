@@ -37,7 +37,11 @@ def run_script(folder, checkpoint, *options):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(weights, "FOLDER", folder)
         patch.setattr(sys, "argv", words)
-        runpy.run_path(str(SCRIPT), run_name="__main__")
+        try:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        except SystemExit as end:
+            if end.code:
+                raise
 
 
 @pytest.fixture(scope="module")

@@ -211,7 +211,7 @@ def test_an_ignored_label_must_be_no_class(folder):
         "model.data_preprocessor.seg_pad_val=1",
         "train_dataloader.dataset.ignore_index=0",
         "train_dataloader.dataset.pipeline.2.ignore_index=2",
-        "val_evaluator.ignore_index=1",
+        "val_evaluator.0.ignore_index=1",
     )
     status, _, reports = check(config, "--cfg-options", *options)
     assert status == 1
@@ -228,7 +228,7 @@ def test_an_ignored_label_must_be_no_class(folder):
             "'rectangle'",
         ]
     )
-    evaluated = "val_evaluator.ignore_index is 1, the label of 'ellipse'"
+    evaluated = "val_evaluator.0.ignore_index is 1, the label of 'ellipse'"
     assert sorted(val) == sorted([*both, evaluated])
     beyond = "model.decode_head.ignore_index=3"
     _, _, (report,) = check(config, "--split", "train", "--cfg-options", beyond)

@@ -254,7 +254,7 @@ def test_a_detector_without_rois_trains_with_amp_on_a_cpu(folder, tmp_path):
     config, work = folder / "one_stage.py", tmp_path / "work"
     config.write_text(ONE_STAGE)
     output = toy.run(tmp_path, "train.py", config, "--amp", "--work-dir", work)
-    assert "cluenet_mm.GuardedAmpOptimWrapper" in output
+    assert "mixed precision" in output
     assert "coco/bbox_mAP: " in output
     assert all(np.isfinite(list(toy.losses(work).values())))
     assert toy.losses(work)

@@ -102,7 +102,7 @@ def test_an_interrupted_run_ends_with_the_numbers_of_a_whole_one(data, tmp_path)
     work_dir = tmp_path / "cut/runs/coc_cls_cifar100_memory_seed0"
     process = toy.start(tmp_path / "cut", *words(data))
     output = toy.interrupt(process, work_dir, at=9, number=2)
-    assert output.endswith("interrupted; the same command continues\n")
+    assert output.endswith("Interrupted; the same command continues\n")
     assert not (tmp_path / "cut/r.json").exists()
     # Saved, but not evaluated: its accuracy must not be left out.
     last = max(reproduce_cifar100.evaluated(work_dir))

@@ -133,7 +133,7 @@ def test_predictions_become_coco_s_files(folder):
         assert status == 0
         # Ground matches in two of three images, 80 %; a square matches, and another
         # is missed for a spurious one, 50 %; no disc is found.
-        (value,) = re.findall(r"coco_panoptic/PQ: ([\d.]+)", printed)
+        (value,) = re.findall(r"coco_panoptic/PQ: +([\d.]+)", printed)
         assert float(value) == pytest.approx(130 / 3, abs=1)  # JPEG
         names = sorted(path.name for path in out.parent.iterdir())
         assert names == ["found.panoptic", "found.panoptic.json"]
