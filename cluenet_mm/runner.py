@@ -152,8 +152,8 @@ def _check_flexible(cfg: Config) -> None:
     hook = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
     if cfg.get("runner_type") == "FlexibleRunner" and hook.get("save_best"):
         raise BuildError(
-            "cannot save the best checkpoint with FlexibleRunner: the others would name "
-            "a wrong epoch. Set default_hooks.checkpoint.save_best=None"
+            "cannot save the best checkpoint with FlexibleRunner: the others would "
+            "name a wrong epoch. Set default_hooks.checkpoint.save_best=None"
         )
 
 

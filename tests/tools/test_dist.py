@@ -144,6 +144,10 @@ def test_the_flexible_runner_of_the_docs_trains_and_resumes_like_the_default(tmp
     options = ("--work-dir", work)
     config = toy.write_config(tmp_path)
     toy.run(tmp_path, "dist_train.sh", config, 2, "--work-dir", tmp_path / "default")
+    # What this runner has no default for.
+    backend = "dict(type='LocalVisBackend')"
+    lines += f"visualizer = dict(type='Visualizer', vis_backends=[{backend}])\n"
+    lines += "env_cfg = dict(dist_cfg=dict(backend='gloo'))\n"
     config = toy.write_config(tmp_path, lines)
     short = ("--cfg-options", "train_cfg.max_epochs=2")
     toy.run(tmp_path, "dist_train.sh", config, 2, *options, *short)
