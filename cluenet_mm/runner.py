@@ -128,6 +128,7 @@ def build_runner(cfg: Config, *phases: str) -> Runner:
     Raises:
         BuildError: A part cannot be built; the message says which, and why.
     """
+    _check_flexible(cfg)
     with _building(cfg):
         own = "runner_type" in cfg
         runner = RUNNERS.build(cfg) if own else TerminalRunner.from_cfg(cfg)
@@ -137,6 +138,23 @@ def build_runner(cfg: Config, *phases: str) -> Runner:
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     _check_channels(cfg.get("model") or {}, runner.model)
     return runner
+
+
+def _check_flexible(cfg: Config) -> None:
+    """Refuse checkpoints that name a wrong epoch.
+
+    After a validation CheckpointHook saves anew, with the epoch that it means;
+    FlexibleRunner of MMEngine 0.10.7 writes the next one in its place.
+
+    Raises:
+        BuildError: A run would be resumed an epoch too late.
+    """
+    hook = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
+    if cfg.get("runner_type") == "FlexibleRunner" and hook.get("save_best"):
+        raise BuildError(
+            "cannot save the best checkpoint with FlexibleRunner: the others would "
+            "name a wrong epoch. Set default_hooks.checkpoint.save_best=None"
+        )
 
 
 @contextmanager

@@ -110,3 +110,13 @@ def test_heads_without_a_neck_are_told_their_channels(tmp_path):
         build_runner(cfg)
     cfg.model.auxiliary_head.in_channels = 196
     build_runner(cfg)
+
+
+def test_a_best_checkpoint_of_the_flexible_runner_is_refused(tmp_path):
+    options = {
+        "runner_type": "FlexibleRunner",
+        "default_hooks.checkpoint.save_best": "accuracy",
+    }
+    cfg = read_config(str(toy.write_config(tmp_path)), options)
+    with pytest.raises(BuildError, match="save_best=None"):
+        build_runner(cfg)

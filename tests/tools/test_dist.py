@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -133,3 +134,23 @@ def test_a_config_is_made_fit_for_cpus(monkeypatch, tmp_path):
 def test_the_scripts_run_from_anywhere():
     for name in ("dist_train.sh", "dist_test.sh", "slurm_train.sh", "slurm_test.sh"):
         assert os.access(Path(toy.TOOLS, name), os.X_OK)
+
+
+def test_the_flexible_runner_of_the_docs_trains_and_resumes_like_the_default(tmp_path):
+    """docs/scaling.md has its lines; dropout and order of the data included."""
+    page = (Path(__file__).parents[2] / "docs/scaling.md").read_text()
+    (lines,) = re.findall(r"^(runner_type = .*?)^default_hooks", page, re.M | re.S)
+    work = tmp_path / "work"
+    options = ("--work-dir", work)
+    config = toy.write_config(tmp_path)
+    toy.run(tmp_path, "dist_train.sh", config, 2, "--work-dir", tmp_path / "default")
+    # What this runner has no default for.
+    backend = "dict(type='LocalVisBackend')"
+    lines += f"visualizer = dict(type='Visualizer', vis_backends=[{backend}])\n"
+    lines += "env_cfg = dict(dist_cfg=dict(backend='gloo'))\n"
+    config = toy.write_config(tmp_path, lines)
+    short = ("--cfg-options", "train_cfg.max_epochs=2")
+    toy.run(tmp_path, "dist_train.sh", config, 2, *options, *short)
+    output = toy.run(tmp_path, "dist_train.sh", config, 2, *options, "--resume")
+    assert "resumed epoch: 2, iter: 6" in output
+    assert toy.losses(work) == toy.losses(tmp_path / "default")
