@@ -287,5 +287,9 @@ def test_plots_are_drawn(tmp_path):
     plots.scaling({"cases": sizes}, "infer").savefig(tmp_path / "a.png")
     cases = [case("A", "infer", 40), case("B", "train", 10, impl=None)]
     plots.families({"cases": cases}, "infer").savefig(tmp_path / "b.png")
+    metrics = [{"step": i, "accuracy/top1": 10.0 * i} for i in (1, 2)]
+    run = {"config": "a", "backbone": "B", "metrics": metrics}
+    axis = plots.accuracy({"runs": [run]}).axes[0]
+    assert axis.lines[0].get_xydata().tolist() == [[1, 10], [2, 20]]
     for name in ("a.png", "b.png"):
         assert len(np.unique(np.asarray(Image.open(tmp_path / name)))) > 10

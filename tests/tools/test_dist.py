@@ -149,8 +149,11 @@ def test_the_flexible_runner_of_the_docs_trains_and_resumes_like_the_default(tmp
     lines += f"visualizer = dict(type='Visualizer', vis_backends=[{backend}])\n"
     lines += "env_cfg = dict(dist_cfg=dict(backend='gloo'))\n"
     config = toy.write_config(tmp_path, lines)
-    short = ("--cfg-options", "train_cfg.max_epochs=2")
-    toy.run(tmp_path, "dist_train.sh", config, 2, *options, *short)
-    output = toy.run(tmp_path, "dist_train.sh", config, 2, *options, "--resume")
-    assert "resumed epoch: 2, iter: 6" in output
-    assert toy.losses(work) == toy.losses(tmp_path / "default")
+    toy.run(tmp_path, "dist_train.sh", config, 2, *options)
+    resume = ("--resume", work / "epoch_3.pth")
+    output = toy.run(tmp_path, "dist_train.sh", config, 2, *options, *resume)
+    assert "resumed epoch: 3, iter: 9" in output
+    expected = toy.losses(tmp_path / "default")
+    whole, resumed = toy.losses_of_runs(work)
+    assert whole == expected
+    assert resumed == {step: expected[step] for step in (10, 11, 12)}

@@ -1,7 +1,8 @@
-"""Plot results of tools/analysis/benchmark.py, a panel for each mode or quantity.
+"""Plot results of tools/analysis/benchmark.py, or of tools/dev/collect_runs.py.
 
 `families` shows images per second against MACs; along a grey line the MACs per second
-are the same. `scaling` shows seconds and memory an image against its pixels.
+are the same. `scaling` shows seconds and memory an image against its pixels. Both have
+a panel for each mode or quantity. `accuracy` shows top-1 of every epoch of runs.
 
 Example:
     python tools/dev/plots.py families docs/results/cpu_families.json --out families.png
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
-from docs_tables import CASES, by_side, read
+from docs_tables import CASES, RUNS, by_side, read
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
@@ -99,24 +100,42 @@ def scaling(results: dict, mode: str) -> Figure:
     return figure
 
 
+def accuracy(results: dict) -> Figure:
+    """Top-1 accuracy over the epochs, a line for each run."""
+    figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    axis.set(xlabel="epoch", ylabel="top-1, per cent")
+    axis.grid(visible=True, alpha=0.25)
+    for run in results["runs"]:
+        steps = [entry["step"] for entry in run["metrics"]]
+        values = [entry["accuracy/top1"] for entry in run["metrics"]]
+        name = f"{run['config']}, {run['backbone']}: {values[-1]:.2f}"
+        axis.plot(steps, values, marker=".", label=name)
+    axis.legend(loc="lower right")
+    return figure
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("kind", choices=["families", "scaling"])
+    parser.add_argument("kind", choices=["families", "scaling", "accuracy"])
     parser.add_argument("results", type=Path, help="file of results")
     parser.add_argument("--out", required=True, type=Path, help="picture to write")
     parser.add_argument("--mode", choices=["infer", "train"], default="infer")
     args = parser.parse_args()
     try:
-        results = read(args.results, CASES)
-        figure = {"families": families, "scaling": scaling}[args.kind](
-            results, args.mode
-        )
+        if args.kind == "accuracy":
+            figure = accuracy(read(args.results, RUNS))
+        else:
+            results = read(args.results, CASES)
+            figure = {"families": families, "scaling": scaling}[args.kind](
+                results, args.mode
+            )
+            threads = f"{results.get('threads')} threads"
+            figure.suptitle(f"{results.get('device', '?')}, {threads}")
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    figure.suptitle(f"{results.get('device', '?')}, {results.get('threads')} threads")
     with atomic_write(args.out) as temporary:
         figure.savefig(temporary, dpi=130)
     print(args.out)
