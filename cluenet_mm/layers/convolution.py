@@ -1,24 +1,19 @@
 """Linear layers and convolutions on channels-last maps."""
 
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from ..ops import linear
 
 
 class ChannelLinear(nn.Linear):
-    """Linear layer over the channels of a channels-last map.
+    """Linear layer over the last dimension by :func:`cluenet_mm.ops.linear`.
 
-    On a CPU it runs as a 1x1 convolution: the same memory and arithmetic, by oneDNN
-    instead of the BLAS that PyTorch was built with, which takes half the time where
-    that is MKL on a processor of another maker. The arguments are those of
-    :class:`torch.nn.Linear`.
+    The arguments are those of :class:`torch.nn.Linear`.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, H, W, in_features)`` to ``(B, H, W, out_features)``."""
-        if x.device.type != "cpu":
-            return super().forward(x)
-        weight = self.weight[:, :, None, None]
-        return F.conv2d(x.permute(0, 3, 1, 2), weight, self.bias).permute(0, 2, 3, 1)
+        """Map ``(..., in_features)`` to ``(..., out_features)``."""
+        return linear(x, self.weight, self.bias)
 
 
 class PointwiseConv(ChannelLinear):

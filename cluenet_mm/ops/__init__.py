@@ -10,6 +10,7 @@ last dimension has to be contiguous, so heads may be strided views of a
 * :func:`em_step`, :func:`soft_assign`: steps of soft clustering.
 * :func:`dispatch`, :func:`dispatch_project`: centers back to points.
 * :func:`collect`: adding points up, the transpose of dispatching.
+* :func:`linear`: a matrix product, fast on a CPU.
 * :func:`implementation`: which code computes all of this.
 * :class:`Folds`, :func:`grid_centers`, :func:`coordinates`: geometry of a map.
 """
@@ -19,6 +20,7 @@ from .assign import Assignment, assign, nearest
 from .dispatch import collect, dispatch, dispatch_project
 from .heads import merge_heads, split_heads
 from .implementation import IMPLEMENTATIONS, implementation
+from .linear import linear
 from .normalize import unit
 from .recurrent import em_step, soft_assign
 from .regions import Folds, coordinates, grid_centers
@@ -36,6 +38,7 @@ __all__ = [
     "grid_centers",
     "hard_aggregate",
     "implementation",
+    "linear",
     "merge_heads",
     "nearest",
     "soft_aggregate",

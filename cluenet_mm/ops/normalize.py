@@ -36,7 +36,7 @@ class _Unit(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(eps)
-        return x / length, length
+        return x / _spread(length, x), length
 
     @staticmethod
     def setup_context(
@@ -57,8 +57,15 @@ class _Unit(torch.autograd.Function):
         grad_x = None
         if grad is not None:
             radial = (grad * out).sum(dim=-1, keepdim=True) * long
-            grad_x = torch.addcmul(grad, out, radial, value=-1) / length
+            radial, divisor = _spread(radial, out), _spread(length, out)
+            grad_x = torch.addcmul(grad, out, radial, value=-1) / divisor
         if grad_length is not None:
             along = grad_length * long * out
             grad_x = along if grad_x is None else grad_x + along
         return None if grad_x is None else grad_x.to(ctx.dtype), None
+
+
+def _spread(column: Tensor, x: Tensor) -> Tensor:
+    """A column as wide as ``x`` where broadcasting it is slow: in half on a CPU."""
+    slow = x.device.type == "cpu" and x.dtype in (torch.float16, torch.bfloat16)
+    return column.expand_as(x).contiguous() if slow else column

@@ -7,6 +7,8 @@ does not change its arg-max, so only the centers have to be of unit length.
 import torch
 from torch import Tensor
 
+from ..linear import linear
+
 # A tile that stays in the cache of a core is read back by the arg-max at cache
 # speed; on a GPU, fewer and larger launches win.
 TILE_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}
@@ -47,7 +49,7 @@ def search(points: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
         score, index = _cat([_best(p, c) for p, c in parts])
     else:
         columns = min(num_centers, MAX_COLUMNS, cells)
-        rows = max(cells // columns, 1)
+        rows = max(cells // columns // 16 * 16, 1)
         parts = [
             _best_by_columns(part, centers[b, g], columns)
             for b in range(batch)
@@ -60,18 +62,21 @@ def search(points: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
 
 def _best(points: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
     # (..., N, D) x (..., D, M) -> (..., N, M) -> (..., N)
+    if points.dim() == 2:
+        return _row_max(linear(points, centers))
     return _row_max(points @ centers.transpose(-2, -1))
 
 
 def _row_max(table: Tensor) -> tuple[Tensor, Tensor]:
     """Maximum of every row and its first column: ``table.max(dim=-1)``.
 
-    On a CPU a maximum with its position takes nine times as long as one without. So
-    wide rows that divide are cut into blocks: maxima of the blocks, the first best
-    block, and the position inside that block alone.
+    On a CPU a maximum with its position takes nine times as long as one without in
+    fp32. So wide rows that divide are cut into blocks: maxima of the blocks, the first
+    best block, and the position inside that block alone.
     """
     columns = table.size(-1)
-    if table.device.type != "cpu" or columns % BLOCK or columns < MIN_BLOCKS * BLOCK:
+    fast = table.device.type == "cpu" and table.dtype == torch.float32
+    if not fast or columns % BLOCK or columns < MIN_BLOCKS * BLOCK:
         return table.max(dim=-1)
     blocks = table.unflatten(-1, (-1, BLOCK))  # (..., N, B, BLOCK)
     score, block = blocks.amax(dim=-1).max(dim=-1)  # (..., N)
