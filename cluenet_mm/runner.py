@@ -216,7 +216,9 @@ def _check_channels(settings: Mapping, model: nn.Module) -> None:
         wanted = part.get("in_channels") if isinstance(part, Mapping) else None
         given = list(found)
         if name != "neck" and isinstance(part, Mapping):
-            chosen = part.get("in_index", -1)
+            # A head may choose by itself; settings without a choice mean the last map.
+            head = getattr(model, name, None)
+            chosen = getattr(head, "in_index", part.get("in_index", -1))
             several = isinstance(chosen, list | tuple)
             chosen = [i for i in (chosen if several else [chosen]) if i < len(found)]
             given = [found[i] for i in chosen]

@@ -120,3 +120,15 @@ def test_a_best_checkpoint_of_the_flexible_runner_is_refused(tmp_path):
     cfg = read_config(str(toy.write_config(tmp_path)), options)
     with pytest.raises(BuildError, match="save_best=None"):
         build_runner(cfg)
+
+
+def test_a_head_that_chooses_its_maps_itself_is_built(tmp_path):
+    pytest.importorskip("mmseg")
+    cfg = read_config("cluenet/native_digits")
+    cfg.work_dir = str(tmp_path)
+    cfg.model.decode_head.in_channels = [32, 64, 99]
+    with pytest.raises(BuildError, match=r"decode_head: .*\[32, 64, 99\].*Set"):
+        build_runner(cfg)
+    cfg = read_config("cluenet/native_digits")
+    cfg.work_dir = str(tmp_path)
+    build_runner(cfg)

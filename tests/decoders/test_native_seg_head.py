@@ -470,6 +470,11 @@ def test_options_out_of_range(options, message):
         ("cluenet/native_digits", "cluenet/semantic_fpn_digits"),
         ("cluenet/native_camvid", "cluenet/semantic_fpn_camvid"),
         ("cluenet/native_ade20k_tiny", "cluenet/semantic_fpn_ade20k_tiny"),
+        (
+            "cluenet/native_camvid_micro_pretrained",
+            "cluenet/semantic_fpn_camvid_micro_pretrained",
+        ),
+        ("fec/native_camvid", "fec/semantic_fpn_camvid"),
         ("fec/native_digits", "fec/semantic_fpn_digits"),
         ("fec/native_ade20k_small", "fec/semantic_fpn_ade20k_small"),
         ("coc/native_digits", "coc/semantic_fpn_digits"),
