@@ -4,7 +4,7 @@
   const read = (id) => JSON.parse($(id).textContent);
   const report = read("report");
   const KINDS = { u8: Uint8Array, u16: Uint16Array, u32: Uint32Array };
-  const SEGMENTS = -1; // in the place of a stage
+  const SEGMENTS = -1; // in the place of a stage; cells of poolings count down from there
   const DIM = 0.36; // brightness of what is not lit
   const GLOW = [230, 159, 0]; // on what is lit, the more the darker it is
   const GLOW_STRENGTH = 0.32;
@@ -69,15 +69,23 @@
         return { ...layer, index, similarity, cells: cells[layer.stage], colors: { feature } };
       }),
     );
+    if (record.cells) {
+      // What a native segmentor hands a pixel's label back along: the points that joined it.
+      pools.forEach((index, stage) => {
+        const clusters = record.sizes[stage + 1][0] * record.sizes[stage + 1][1];
+        const kind = { stage: SEGMENTS - 1 - stage, name: `cells of stage ${stage + 2}`, block: 0 };
+        layers.push({ ...kind, heads: 1, clusters, index, cells: cells[stage], colors: {} });
+      });
+    }
     if (record.segments) {
       const { parents } = record.segments;
       const leaves = await unpack(record.segments.index);
-      layers.push({ stage: SEGMENTS, block: 0, heads: 1, parents, leaves, cells: pixels });
+      layers.push({ stage: SEGMENTS, name: "segments", block: 0, heads: 1, parents, leaves, cells: pixels });
     }
     const stages = [...new Set(layers.map((layer) => layer.stage))];
     layers.forEach((layer, number) => {
       const blocks = layers.filter(({ stage }) => stage === layer.stage).length;
-      layer.name = layer.stage === SEGMENTS ? "segments" : `stage ${layer.stage + 1}`;
+      layer.name ??= `stage ${layer.stage + 1}`;
       if (blocks > 1) layer.name += `, block ${layer.block + 1}`;
       layer.number = number;
     });
@@ -317,7 +325,7 @@
     return made;
   }
 
-  const title = ({ layer, head }) => layer.name + (layer.stage === SEGMENTS ? "" : `, head ${head + 1}`);
+  const title = ({ layer, head }) => layer.name + (layer.stage < 0 ? "" : `, head ${head + 1}`);
 
   /** Say in words what is lit. */
   function describe({ layer, head, note, ranked, importance }, lit) {
@@ -391,9 +399,9 @@
     for (let head = 1; head <= heads; head++) matrix.append(element("small", { text: `head ${head}` }));
     network.tiles = [];
     for (const [stage, layer] of network.shown) {
-      const name = stage === SEGMENTS ? "Segments" : `Stage ${stage + 1}`;
+      const name = layer.stage < 0 ? layer.name[0].toUpperCase() + layer.name.slice(1) : `Stage ${stage + 1}`;
       const label = element("div", {}, element("b", { text: name }));
-      if (stage !== SEGMENTS) {
+      if (stage >= 0) {
         const [height, width] = network.sizes[stage];
         label.append(element("small", { text: `${width} × ${height} points` }));
         label.append(element("small", { text: `${layer.clusters} clusters` }));
@@ -462,7 +470,7 @@
         element("span", { className: "keep key", text: "probability of it alone" }),
       );
     } else {
-      note.textContent = `By size. ${layer.stage === SEGMENTS ? "" : report.networks[state.network].unranked}`;
+      note.textContent = `By size. ${layer.stage < 0 ? "" : report.networks[state.network].unranked}`;
     }
     const colors = colorsOf(layer);
     $("list").replaceChildren(
@@ -633,7 +641,7 @@
 
   /** Layer and head to begin with: where the most important cluster is in the last stage. */
   function telling({ layers, ranked }) {
-    const layer = layers.findLast(({ stage }) => stage !== SEGMENTS);
+    const layer = layers.findLast(({ stage }) => stage >= 0);
     const told = [...ranked.values()].filter(
       (c) => c.layer === layer.number && areaOf(layer, c.head, c.cluster) < WHOLE,
     );

@@ -113,6 +113,7 @@ class ReportImage:
         ranking: Importance of the clusters, where it was computed.
         findings_title: Heading of the findings; the first image's is shown.
         segments: Of the whole input, merged from all stages.
+        cells: Whether the cells of the poolings decide labels, and are shown.
     """
 
     name: str
@@ -124,6 +125,7 @@ class ReportImage:
     ranking: Ranking | None = None
     findings_title: str = "Prediction"
     segments: Segments | None = None
+    cells: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -302,6 +304,7 @@ def _seen(image: ReportImage) -> dict:
         "columns": _pack(columns),
         "sizes": maps.sizes,
         "pools": [_pack(pool[sample].cpu().numpy()) for pool in maps.pools],
+        "cells": image.cells,
         "layers": layers,
         "segments": image.segments and _segments(image.segments, height, width),
         "importance": image.ranking and _importance(image.ranking),

@@ -72,6 +72,7 @@ def report_image(
         ranking=ranking,
         findings_title=next(t for key, t in _TITLES.items() if key in record),
         segments=merge_tree(maps) if segmented else None,
+        cells=find_backbone(predictor.model).nearest_cells > 0,
     )
 
 

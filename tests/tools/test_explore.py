@@ -359,6 +359,28 @@ def test_a_slider_merges_all_stages_to_segments(report, classifier, visit):
     assert page.locator("#list button").count() == 29
 
 
+def test_a_native_segmentor_shows_the_cells_that_decide(visit, tmp_path):
+    path, model = weights("cluenet/native_digits", tmp_path)
+    image = picture(128, 128)
+    Image.fromarray(image).save(tmp_path / "scene.png")
+    out = tmp_path / "report.html"
+    result = explore(
+        tmp_path / "scene.png", "cluenet/native_digits", path, "--out", out
+    )
+    assert result.returncode == 0, result.stderr
+    maps = trace(model, to_input(model, image))
+    page = visit(out)
+    for stage in (1, 2, 3):
+        tile(page, -1 - stage).click()
+        assert page.get_attribute("#step", "aria-valuetext") == (
+            f"cells of stage {stage + 1}"
+        )
+        cells = maps.cells(stage, grid="pixels")[0]
+        for x, y in ((3, 5), (64, 90), (120, 40)):
+            hover(page, x, y, (128, 128))
+            assert readout(page)[3] == cells[y, x]
+
+
 @pytest.fixture(scope="module")
 def two(classifier, tmp_path_factory):
     """A network beside the same network before a training."""
