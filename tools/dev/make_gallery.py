@@ -54,24 +54,23 @@ STAGE, HEAD = 1, 1  # counted from 1
 PAGE = """\
 # Gallery
 
-What the published network of this repository clusters: CLUENet `micro_cifar`, trained
-on CIFAR-100 (`cluenet_mm://cluenet_micro_cifar100`, see [results.md](results.md)), and
-the same network before its training. Made by `tools/dev/make_gallery.py`; every row is
-one forward pass. Columns are stages, each with its first head. Colors follow the
-centers' features: similar centers have similar colors within a map, not between maps.
-Light lines part clusters. How to read and make such pictures:
-[interpretability.md](interpretability.md).
+Clusters of the published CLUENet `micro_cifar`, trained on CIFAR-100
+(`cluenet_mm://cluenet_micro_cifar100`, see [results.md](results.md)), and of the same
+network before training. Every row is one forward pass; the columns show the first head of
+each stage. Colors follow the features of the centers: within a map, similar centers have
+similar colors. Light lines separate clusters. `tools/dev/make_gallery.py` draws this page;
+[interpretability.md](interpretability.md) explains how to draw your own.
 
 ## Photographs
 
 The first row is trained, the second untrained. The photographs have {size} pixels on
 their shorter side, the network learned from images of 32 x 32, and most show nothing
-that it has a class for: these are no examples of recognition.
+that it has a class for, so these are not examples of recognition.
 
-The untrained network parts the photographs along outlines already: that is the
-architecture, which groups similar points. Training changes what counts as similar. The
-first stage stays with colors and surfaces; the clusters of later stages, followed back
-to the pixels, fall into splinters where there is texture.
+Even the untrained network divides the photographs along outlines, because the architecture
+groups similar points. Training changes what counts as similar. The first stage keeps to
+colors and surfaces; the clusters of later stages, traced back to the pixels, become
+fragmented in textured areas.
 
 {photos}
 {report}"""
@@ -79,10 +78,10 @@ to the pixels, fall into splinters where there is texture.
 REPORT = """
 ## The report
 
-`tools/visualize/explore.py` writes one HTML file that needs no network. Here it points
-at an eye of the cat: every stage and head of both networks, trained (A) and untrained
-(B), lights the cluster of that pixel. The colors that are lit are the photograph's.
-`make quickstart` makes such a report of the model that it trains.
+`tools/visualize/explore.py` writes one HTML file that works offline. Here the pointer is on
+an eye of the cat: every stage and head of both networks, trained (A) and untrained (B),
+highlights the cluster of that pixel in the colors of the photograph. `make quickstart`
+writes such a report of the model that it trains.
 
 ![The report in a browser]({picture})
 """

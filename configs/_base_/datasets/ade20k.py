@@ -1,4 +1,4 @@
-# ADE20K in data/ade/ADEChallengeData2016 (docs/data.md): crops of 512 pixels, whole
+# ADE20K in data/ade/ADEChallengeData2016 (docs/datasets.md): crops of 512 pixels, whole
 # images in tests.
 _base_ = "mmseg::_base_/datasets/ade20k.py"
 

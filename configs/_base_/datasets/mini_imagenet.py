@@ -1,4 +1,4 @@
-# Mini-ImageNet, 100 classes, 48,000 train and 12,000 val images (docs/data.md).
+# Mini-ImageNet, 100 classes, 48,000 train and 12,000 val images (docs/datasets.md).
 # Augmentation and channel statistics (ImageNet's) of CLUENet's release.
 data_preprocessor = dict(
     num_classes=100,
