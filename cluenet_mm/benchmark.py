@@ -67,7 +67,7 @@ def clusters(cfg: Config) -> bool:
         kind = resolve_type(cfg.model.backbone, registry)
     if kind is None:
         name = cfg.model.backbone["type"]
-        raise ValueError(f"no registry knows the backbone {name!r}")
+        raise ValueError(f"cannot measure backbone {name!r}: it is not in a registry")
     return kind.__module__.startswith("cluenet_mm.")
 
 
@@ -276,7 +276,7 @@ def prepare_onnx(side: dict) -> Prepare:
 
     provider = f"{side['device'].upper()}ExecutionProvider"
     if provider not in onnxruntime.get_available_providers():
-        raise ValueError(f"this onnxruntime has no {provider}")
+        raise ValueError(f"cannot measure: this onnxruntime has no {provider}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(side["onnx"], options, [provider])

@@ -165,7 +165,7 @@ def for_each_image(
         try:
             work(name, image)
         except UnreadableImageError as error:
-            failed.append(f"{error}: it is damaged or no image")
+            failed.append(str(error))
         except WriteError as error:
             if error.errno != errno.ENAMETOOLONG:
                 print()  # the progress bar leaves its line open

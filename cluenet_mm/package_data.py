@@ -44,8 +44,8 @@ def config_path(name: str) -> Path:
         if known in files:
             return files[known]
     raise FileNotFoundError(
-        f"no config is named {name!r}; {_close_to(name, config_names())}; "
-        'all: python -c "import cluenet_mm; print(cluenet_mm.config_names())"'
+        f"cannot find a config named {name!r}; {_close_to(name, config_names())}. "
+        "`python -m cluenet_mm config` lists all"
     )
 
 
@@ -57,7 +57,9 @@ def tool_path(name: str) -> Path:
     """
     files = _files("tools", "*.[ps][yh]")
     if name not in files:
-        raise FileNotFoundError(f"no tool is named {name!r}; {_close_to(name, files)}")
+        raise FileNotFoundError(
+            f"cannot find a tool named {name!r}; {_close_to(name, files)}"
+        )
     return files[name]
 
 

@@ -109,7 +109,7 @@ def check_checkpoint(checkpoint: str) -> None:
     """Refuse a checkpoint that is neither a link nor a file.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
     """
     if "://" not in checkpoint and not Path(checkpoint).expanduser().is_file():
         raise FileNotFoundError(f"checkpoint {checkpoint} does not exist")
@@ -243,7 +243,8 @@ def use_amp(cfg: Config) -> None:
     kind = type_name(wrapper.get("type", "OptimWrapper"))
     if kind not in AMP_WRAPPERS:
         raise ValueError(
-            f"--amp knows the optimizer wrappers {', '.join(AMP_WRAPPERS)}, not {kind}"
+            f"cannot use --amp with the optimizer wrapper {kind}: it supports "
+            f"{', '.join(AMP_WRAPPERS)}"
         )
     wrapper.type = AMP_WRAPPERS[kind]
     wrapper.setdefault("loss_scale", "dynamic")
@@ -259,9 +260,9 @@ def check_amp(cfg: Config) -> None:
     """
     if _has_amp(cfg) and get_device() == "cpu" and _has_roi_head(cfg.get("model")):
         raise ValueError(
-            "mixed precision on a CPU is bfloat16, and MMCV's NMS and RoIAlign, which "
-            "train the roi_head of this model, have no such kernel for CPUs; train "
-            "without --amp (or AMP wrapper in the config), or on a GPU"
+            "cannot train a roi_head with mixed precision on a CPU: MMCV's NMS and "
+            "RoIAlign do not support bfloat16 there. Leave out --amp (or the AMP "
+            "wrapper in the config), or use a GPU"
         )
 
 
@@ -279,7 +280,7 @@ def _has_roi_head(model: object) -> bool:
 
 
 def set_resume(cfg: Config, checkpoint: str | None) -> bool:
-    """Point the config to the checkpoint to go on from.
+    """Point the config to the checkpoint to resume from.
 
     Args:
         cfg: Changed in place.
@@ -291,7 +292,7 @@ def set_resume(cfg: Config, checkpoint: str | None) -> bool:
     Raises:
         CheckpointError: It cannot be read, holds no state of a run, or is that of a
             finished run of another network.
-        FileNotFoundError: There is no such checkpoint.
+        FileNotFoundError: The checkpoint does not exist.
     """
     if checkpoint is None:
         return True

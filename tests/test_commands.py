@@ -41,7 +41,7 @@ def test_configs_are_named_and_found(monkeypatch, capsys):
     assert printed.splitlines() == config_names()
     status, _, error = run(monkeypatch, capsys, "config", "cls_digit")
     assert status == 1
-    assert "no config is named 'cls_digit'" in error
+    assert "cannot find a config named 'cls_digit'" in error
 
 
 def test_a_slip_names_the_command_that_was_meant(monkeypatch, capsys):

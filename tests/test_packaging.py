@@ -174,7 +174,7 @@ def test_config_name_is_that_of_our_files_alone(tmp_path):
 
 @pytest.mark.parametrize("name", ["../setup", "/etc/passwd", ""])
 def test_only_configs_are_found(name):
-    with pytest.raises(FileNotFoundError, match="no config is named"):
+    with pytest.raises(FileNotFoundError, match="cannot find a config named"):
         cluenet_mm.config_path(name)
 
 

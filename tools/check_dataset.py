@@ -97,7 +97,7 @@ def splits_of(cfg: Config, asked: list[str] | None) -> dict[str, dict]:
                 continue
             found[name] = settings
     if not found:
-        raise DatasetError("the config has no datasets")
+        raise DatasetError("cannot check the data: the config has no datasets")
     return found
 
 

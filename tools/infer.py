@@ -11,8 +11,8 @@ The task is the config's. Of every image the folder gets
 
 NAME is that of the image below IMAGES, without its suffix (with it, where two would
 have the same). Images whose JSON is there already, made by the same model, are left
-out: run an interrupted command again and it goes on. Images that fail, as those that
-are damaged, are named at the end with the reason and make the exit status 1.
+out: run an interrupted command again to continue. Images that fail, such as damaged
+ones, are listed at the end with the reason, and the exit status is 1.
 
 Example: infer.py photos cluenet/mask_rcnn_coco_tiny epoch_12.pth --out-dir found
 """
@@ -129,4 +129,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run_tool(main, "the same command goes on from here")
+    run_tool(main, "run the same command again to continue")

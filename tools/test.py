@@ -78,7 +78,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     check_checkpoint(args.checkpoint)
     for name in ("test_dataloader", "test_cfg", "test_evaluator"):
         if cfg.get(name) is None:
-            raise ValueError(f"config {args.config} cannot test: it has no {name}")
+            raise ValueError(f"cannot test with config {args.config}: it has no {name}")
     cfg.load_from, cfg.resume = args.checkpoint, False
     cfg.custom_hooks = [
         *(cfg.get("custom_hooks") or []),

@@ -38,8 +38,8 @@ def parse_args() -> argparse.Namespace:
         nargs="?",
         const="auto",
         metavar="CHECKPOINT",
-        help="go on from this checkpoint; alone or as 'auto', from the last one in "
-        "the work dir, or from the beginning where there is none",
+        help="continue from this checkpoint; without a path, from the newest one in "
+        "the work dir, or start from the beginning if there is none",
     )
     parser.add_argument(
         "--amp",
@@ -61,7 +61,9 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     """Write the switches of the command line into the config."""
     for name in ("train_dataloader", "train_cfg", "optim_wrapper"):
         if not cfg.get(name):
-            raise ValueError(f"config {args.config} cannot train: it has no {name}")
+            raise ValueError(
+                f"cannot train with config {args.config}: it has no {name}"
+            )
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
@@ -70,8 +72,8 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     if args.auto_scale_lr:
         if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
             raise ValueError(
-                "--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in "
-                f"config {args.config}"
+                f"cannot use --auto-scale-lr: config {args.config} has no "
+                "auto_scale_lr = dict(base_batch_size=...)"
             )
         cfg.auto_scale_lr.enable = True
     saving = cfg.get("default_hooks", {}).get("checkpoint") or {}
@@ -83,11 +85,11 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def next_command(saved: bool) -> str:
-    """The command that goes on from an interruption.
+    """The command that continues after an interruption.
 
     Args:
-        saved: Whether this process wrote a checkpoint, from which it goes on; the same
-            command begins again otherwise.
+        saved: Whether this process wrote a checkpoint to continue from; otherwise the
+            same command starts again.
     """
     words = ["python", *sys.orig_argv[1:]]
     if not saved:

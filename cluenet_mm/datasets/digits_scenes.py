@@ -100,8 +100,8 @@ def prepare_scenes(root: str | Path) -> None:
                     raise
     if not _is_complete(root):
         raise FileExistsError(
-            f"{root} holds something else than the digit scenes of this version: "
-            "delete it, or set data_root to another folder"
+            f"cannot write digit scenes: {root} contains other files, or scenes of an "
+            "older version. Delete it, or set data_root to another folder"
         )
 
 

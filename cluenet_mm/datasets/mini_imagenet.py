@@ -78,8 +78,9 @@ class MiniImageNet(BaseDataset):
         ]
         if missing:
             raise FileNotFoundError(
-                f"{len(missing)} of {len(data_list)} images are missing, the first is "
-                f"{missing[0]}; {LAYOUT.format(root=self.data_root)}"
+                f"cannot read Mini-ImageNet: {len(missing)} of {len(data_list)} images "
+                f"are missing, such as {missing[0]}; "
+                f"{LAYOUT.format(root=self.data_root)}"
             )
         return data_list
 
@@ -106,15 +107,19 @@ def _read_members(root: Path) -> dict[str, list[str]]:
     members = defaultdict(list)
     for file in (root / name for name in CSV_FILES):
         if not file.is_file():
-            raise FileNotFoundError(f"{file} is missing; {LAYOUT.format(root=root)}")
+            raise FileNotFoundError(
+                f"cannot read {file}: not found; {LAYOUT.format(root=root)}"
+            )
         with file.open(newline="") as stream:
             reader = csv.DictReader(stream)
             if not {"filename", "label"} <= set(reader.fieldnames or ()):
-                raise ValueError(f"{file} must have the columns filename,label")
+                raise ValueError(
+                    f"cannot read {file}: it lacks the columns filename,label"
+                )
             for row in reader:
                 if not row["filename"] or not row["label"]:
                     raise ValueError(
-                        f"{file}, line {reader.line_num}: a field is empty"
+                        f"cannot read {file}: line {reader.line_num} has an empty field"
                     )
                 members[row["label"]].append(row["filename"])
     return members

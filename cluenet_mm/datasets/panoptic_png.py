@@ -33,14 +33,14 @@ def read_panoptic(path: str, backend_args: dict | None = None) -> np.ndarray:
         backend_args: Options of MMEngine's file backend.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is no image.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is not an image.
     """
     content = get(path, backend_args=backend_args)
     data = np.frombuffer(content, np.uint8)
     image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
     if image is None:
-        raise ValueError(f"panoptic labels {path} cannot be decoded: fetch them again")
+        raise ValueError(f"cannot decode panoptic labels {path}. Download them again")
     return rgb_to_id(image[..., ::-1])
 
 

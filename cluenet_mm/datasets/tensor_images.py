@@ -28,7 +28,7 @@ class TensorImages(Dataset):
             one; tools/dev/cifar100_npz.py does it for CIFAR-100.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         ValueError: The file is damaged or holds something else.
     """
 

@@ -76,23 +76,25 @@ def export_onnx(
 
     Raises:
         ExportError: The request cannot be met.
-        FileNotFoundError: There is no such checkpoint.
+        FileNotFoundError: The checkpoint does not exist.
         CheckpointError: It cannot be read, or holds other weights.
         OSError: ``out`` cannot be written.
     """
     _check_packages()
     out = _check_writable(Path(out))
     if "model" not in cfg:
-        raise ExportError("the config describes no model")
+        raise ExportError("cannot export: the config describes no model")
     task = task_of(cfg)
     shape = (batch_size, *(size or _tested_size(cfg)))
     if min(shape) < 1:
-        raise ExportError(f"batch size, height and width must be positive, not {shape}")
+        raise ExportError(
+            f"cannot export for {shape}: batch size, height and width must be positive"
+        )
     loaded = load_checkpoint(str(checkpoint))
     try:
         model = build_model(cfg)
     except (KeyError, TypeError) as error:  # an unknown type, or option of one
-        raise ExportError(f"no such model: {_first_line(error)}") from error
+        raise ExportError(f"cannot build the model: {_first_line(error)}") from error
     load_weights(model, loaded, checkpoint)
     graph = task.load("graph")(model).eval()
     shapes = [shape]
@@ -127,25 +129,25 @@ class _UnfitError(Exception):
 def _complaint(fault: str, dynamic: bool) -> str:
     if dynamic:
         return (
-            f"this model cannot have dynamic sizes: {fault}; leave --dynamic out and "
+            f"cannot export with dynamic sizes: {fault}. Leave --dynamic out and "
             "export one file per size"
         )
-    return f"this model cannot be exported: {fault}; run it with PyTorch"
+    return f"cannot export this model: {fault}. Run it with PyTorch"
 
 
 def _check_packages() -> None:
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise ExportError(
-            f"the package {' and the package '.join(missing)} is missing: `make env` "
-            f"installs what an export needs, or: pip install {' '.join(missing)}"
+            f"cannot export: {' and '.join(missing)} not installed. Run `make env`, "
+            f"or: pip install {' '.join(missing)}"
         )
 
 
 def _check_writable(out: Path) -> Path:
     """Refuse early what could not be written in the end."""
     if out.suffix != ".onnx":
-        raise ExportError(f"{out} does not end in .onnx: give the file to write")
+        raise ExportError(f"cannot write {out}: the name must end in .onnx")
     try:
         check_writable(out)
     except ValueError as error:
@@ -173,9 +175,9 @@ def _reference(
             return image, graph(image)
     except (AssertionError, RuntimeError, ValueError) as error:
         raise ExportError(
-            f"the model itself fails for images of {height} x {width} pixels "
-            f"({_first_line(error)}): give another size, and leave out --dynamic where "
-            "it serves one alone"
+            f"cannot run the model on images of {height} x {width} pixels "
+            f"({_first_line(error)}). Choose another --size; a model that accepts a "
+            "single size cannot use --dynamic"
         ) from error
 
 

@@ -51,8 +51,9 @@ class Classification(Graph):
         head = getattr(model, "head", None)
         if not isinstance(model, ImageClassifier) or not isinstance(head, ClsHead):
             raise ExportError(
-                f"a {_name(model)} with a {_name(head)} has no softmax to export; of "
-                "mmpretrain's models, ImageClassifier with a ClsHead does"
+                f"cannot export a {_name(model)} with a {_name(head)}: it has "
+                "no softmax. Of mmpretrain's models, an ImageClassifier with a ClsHead "
+                "exports"
             )
         super().__init__(model)
 
@@ -79,8 +80,8 @@ class Segmentation(Graph):
 
         if type(model) is not EncoderDecoder:
             raise ExportError(
-                f"a {_name(model)} cannot be exported; of mmseg's models, an "
-                "EncoderDecoder can"
+                f"cannot export a {_name(model)}: of mmseg's models, EncoderDecoder "
+                "exports"
             )
         super().__init__(model)
         _open_sizes(model)
@@ -116,7 +117,9 @@ class Pyramid(Graph):
         from mmdet.models import BaseDetector
 
         if not isinstance(model, BaseDetector) or not hasattr(model, "backbone"):
-            raise ExportError(f"a {_name(model)} is no detector of mmdet")
+            raise ExportError(
+                f"cannot export a {_name(model)}: it is not a detector of mmdet"
+            )
         super().__init__(model)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:

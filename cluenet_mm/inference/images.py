@@ -30,7 +30,7 @@ MAX_PIXELS = 1_200_000
 
 
 class UnreadableImageError(ValueError):
-    """A file that is no image, or a damaged one."""
+    """A file that is damaged or not an image."""
 
 
 def find_images(source: str | Path, exclude: Path | None = None) -> dict[str, Path]:
@@ -46,7 +46,7 @@ def find_images(source: str | Path, exclude: Path | None = None) -> dict[str, Pa
         would have the same name.
 
     Raises:
-        FileNotFoundError: There is no such file, or no image in the folder.
+        FileNotFoundError: The file does not exist, or the folder contains no image.
     """
     source = Path(source)
     if source.is_file():
@@ -56,7 +56,10 @@ def find_images(source: str | Path, exclude: Path | None = None) -> dict[str, Pa
     else:
         found = [Path(path) for path in glob.glob(str(source), recursive=True)]
         if not found:
-            raise FileNotFoundError(f"no image: {source} does not exist")
+            raise FileNotFoundError(
+                f"cannot read images: {source} does not exist. Give a file, a folder "
+                "or a pattern such as 'photos/*.jpg'"
+            )
         folder = _fixed_part(source)
     files = [
         path
@@ -66,7 +69,11 @@ def find_images(source: str | Path, exclude: Path | None = None) -> dict[str, Pa
         and not (exclude and path.resolve().is_relative_to(exclude.resolve()))
     ]
     if not files:
-        raise FileNotFoundError(f"no image: {source} holds none")
+        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise FileNotFoundError(
+            f"cannot read images: {source} contains none. Give a folder with images "
+            f"({suffixes})"
+        )
     below = {path: path.relative_to(folder) for path in files}
     uses = Counter(path.with_suffix("") for path in below.values())
     return {
@@ -93,7 +100,9 @@ def read_image(path: str | Path) -> np.ndarray:
     except cv2.error:  # of an empty file
         image = None
     if image is None:
-        raise UnreadableImageError(f"{path} cannot be decoded")
+        raise UnreadableImageError(
+            f"cannot decode {path}: it is damaged or not an image"
+        )
     return mmcv.bgr2rgb(image)
 
 

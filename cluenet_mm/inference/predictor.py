@@ -45,7 +45,7 @@ class Predictor:
             and segmentors decide alone.
 
     Raises:
-        FileNotFoundError: There is no such checkpoint.
+        FileNotFoundError: The checkpoint does not exist.
         CheckpointError: It cannot be read, or holds other weights.
         ValueError: The config is of no known task, or cannot test.
     """
@@ -61,7 +61,10 @@ class Predictor:
         self._task = task_of(cfg)
         self.scope = self._task.library
         if "test_dataloader" not in cfg:
-            raise ValueError("the config has no test_dataloader, whose pipeline serves")
+            raise ValueError(
+                "cannot predict: the config has no test_dataloader. Add one; its "
+                "pipeline prepares the images"
+            )
         init_default_scope(self.scope)
         cfg = cfg.copy()
         # The inferencers look for types by their names.
@@ -108,7 +111,7 @@ class Predictor:
 
     def _preprocess(self, loaded: str | np.ndarray) -> dict:
         data = next(iter(self._inferencer.preprocess([loaded])))
-        return data[1] if self.scope == "mmdet" else data  # its input stands beside it
+        return data[1] if self.scope == "mmdet" else data  # mmdet: (input, data)
 
     def record(self, sample: BaseDataElement) -> dict[str, Any]:
         """What was predicted, ready for JSON.
@@ -193,7 +196,7 @@ class Predictor:
     def _build(self, cfg: Config, device: str) -> Any:
         kind = self._task.load("inferencer")
         with warnings.catch_warnings():
-            # That there are no weights and so no names of classes: both follow.
+            # About missing weights and class names: both are set below.
             warnings.simplefilter("ignore", UserWarning)
             if self.scope == "mmpretrain":
                 return kind(cfg, pretrained=False, device=device)

@@ -23,11 +23,14 @@ def use_tta(cfg: Config) -> None:
     if "tta_model" not in cfg:
         task = TASKS.get(cfg.get("default_scope"))
         if task is None:
-            raise ValueError("--tta needs tta_model in the config")
+            raise ValueError(
+                "cannot use --tta: the config has no tta_model, and its default_scope "
+                "has none, either. Write a tta_model"
+            )
         if any("Panoptic" in type_name(metric) for metric in metrics_of(cfg)):
             raise ValueError(
-                "--tta cannot merge the views of a panoptic segmentation; a tta_model "
-                "of the config's own may"
+                "cannot use --tta: views of a panoptic segmentation cannot be merged. "
+                "Leave it out, or write a tta_model"
             )
         cfg.tta_model = ConfigDict(type=task.tta_model)
     for dataset in inner_datasets(cfg.test_dataloader.dataset):

@@ -26,7 +26,7 @@ class AnnotatedImage(NamedTuple):
         name: Name of its file, without suffix.
         image: ``(H, W, 3)`` uint8, RGB.
         truth: ``(H, W)`` int64, the area of each pixel; -1 where nothing is known.
-        background: Area that is no object, if there may be one.
+        background: Label of the area outside all objects, or None.
     """
 
     name: str
@@ -83,7 +83,9 @@ def annotated_images(
 
 def _coco(folder: Path, file: Path, limit: int | None) -> Iterator[AnnotatedImage]:
     if not file.is_file():
-        raise FileNotFoundError(f"there is no {file}; docs/data.md says what belongs")
+        raise FileNotFoundError(
+            f"cannot read coco: {file} does not exist. docs/datasets.md has the layout"
+        )
     with redirect_stdout(StringIO()):  # COCO() prints
         coco = COCO(str(file))
     entries = coco.loadImgs(sorted(coco.getImgIds()))
@@ -104,17 +106,22 @@ def _camvid(root: Path, split: str, limit: int | None) -> Iterator[AnnotatedImag
     folder = root / "annotations" / split
     files = sorted(folder.glob("*.png"))
     if not files:
-        raise FileNotFoundError(f"there is no label map in {folder}")
+        raise FileNotFoundError(
+            f"cannot read camvid: {folder} contains no label maps. docs/datasets.md "
+            "has the layout"
+        )
     for position in evenly_spaced(len(files), limit):
         labels = cv2.imread(str(files[position]), cv2.IMREAD_UNCHANGED)
         if labels is None or labels.ndim != 2:
-            raise ValueError(f"{files[position]} is no label map")
+            raise ValueError(
+                f"cannot read {files[position]}: it is not a label map of one channel"
+            )
         truth = labels.astype(np.int64)
         truth[truth >= _CAMVID_UNLABELED] = _UNKNOWN
         name = files[position].stem
         found = sorted((root / "images" / split).glob(f"{name}.*"))
         if not found:
-            raise FileNotFoundError(f"there is no image of {files[position]}")
+            raise FileNotFoundError(f"cannot find the image of {files[position]}")
         yield AnnotatedImage(name, _read(found[0], truth), truth, background=None)
 
 
@@ -122,6 +129,7 @@ def _read(path: Path, truth: np.ndarray) -> np.ndarray:
     image = read_image(path)
     if image.shape[:2] != truth.shape:
         raise ValueError(
-            f"{path} has {image.shape[:2]} pixels, its annotation {truth.shape}"
+            f"cannot compare {path}: it has {image.shape[:2]} pixels, its annotation "
+            f"{truth.shape}"
         )
     return image

@@ -204,7 +204,7 @@ def write_report(
     """
     images = list(zip(*(network.images for network in networks), strict=True))
     if not images:
-        raise ValueError("a report needs at least one image")
+        raise ValueError("cannot write a report: it needs at least one image")
     for same in images:
         check_same_pixels(same)
     record = {

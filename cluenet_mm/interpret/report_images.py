@@ -90,8 +90,8 @@ def _look(
         handle.remove()
     if len(traces) != 1:
         raise ReportError(
-            f"the model looked at {name} {len(traces)} times, and a report "
-            "shows one forward pass; of a segmentor with sliding windows, set "
+            f"cannot report {name}: the model ran {len(traces)} times on it, and a "
+            "report shows one forward pass. For a segmentor with sliding windows, add "
             "--cfg-options model.test_cfg.mode=whole"
         )
     return sample, seen[0], traces[0].to("cpu")

@@ -258,7 +258,7 @@ def find_backbone(model: nn.Module) -> ClusterBackbone:
         if isinstance(module, ClusterBackbone):
             return module
     raise ValueError(
-        f"{type(model).__name__} holds no clustering backbone to look into"
+        f"cannot trace a {type(model).__name__}: it contains no clustering backbone"
     )
 
 

@@ -49,8 +49,8 @@ class PointEmbedding(nn.Module):
             )
         if min(height, width) < self.min_size:
             raise ValueError(
-                f"an image of {height} x {width} pixels is smaller than one "
-                f"{self.min_size} x {self.min_size} patch; resize or pad it"
+                f"cannot embed an image of {height} x {width} pixels: it is smaller "
+                f"than one {self.min_size} x {self.min_size} patch. Resize or pad it"
             )
         grid = coordinates(height, width, dtype=image.dtype, device=image.device)
         points = torch.cat([image, grid.expand(batch, -1, -1, -1)], dim=1)

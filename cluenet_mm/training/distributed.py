@@ -37,14 +37,14 @@ def setup_launcher(cfg: Config, launcher: str) -> None:
     cfg.launcher = launcher
     if launcher == "pytorch" and "RANK" not in os.environ:
         raise ValueError(
-            "--launcher pytorch expects torchrun; start with tools/dist_train.sh or "
-            "tools/dist_test.sh"
+            "cannot use --launcher pytorch without torchrun. Start with "
+            "tools/dist_train.sh or tools/dist_test.sh"
         )
     if launcher == "none" or get_device() not in ("cpu", "mps"):
         return
     if launcher != "pytorch":
         raise ValueError(
-            f"--launcher {launcher} needs GPUs; on CPUs use tools/dist_train.sh"
+            f"cannot use --launcher {launcher} on CPUs. Use tools/dist_train.sh"
         )
     distributed.init_process_group("gloo")
     wrapper = cfg.get("model_wrapper_cfg") or ConfigDict(

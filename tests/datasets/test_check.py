@@ -247,7 +247,7 @@ def test_classes_may_leave_out_categories(tmp_path):
     ("text", "message"),
     [
         (None, "train.json does not exist"),
-        ("{", "train.json is no JSON"),
+        ("{", "train.json is not JSON"),
         ("[]", "has no list 'images'"),
         ('{"images": [], "categories": []}', "has no list 'annotations'"),
         ('{"images": [3]}', "one of 'images' is 3"),

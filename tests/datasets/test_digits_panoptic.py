@@ -235,7 +235,7 @@ def test_faulty_files_are_named(coco):
         dataset[0]
     for content in (b"no image", b""):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"a\.png cannot be decoded"):
+        with pytest.raises(ValueError, match=r"cannot decode .*a\.png"):
             dataset[0]
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"a\.png"):

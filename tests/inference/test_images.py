@@ -55,7 +55,7 @@ def test_files_folders_and_patterns(folder):
 )
 def test_no_image_is_an_error(folder, name, message):
     (folder / "hollow").mkdir()
-    with pytest.raises(FileNotFoundError, match=f"no image: .*{message}"):
+    with pytest.raises(FileNotFoundError, match=f"cannot read images: .*{message}"):
         find_images(folder / name)
 
 
@@ -65,7 +65,7 @@ def test_images_are_read_as_rgb(tmp_path):
     assert (read_image(tmp_path / "x.png") == pixels).all()
     for content in (b"", b"\x89PNG", b"text"):
         (tmp_path / "x.png").write_bytes(content)
-        with pytest.raises(UnreadableImageError, match=r"x\.png cannot be decoded"):
+        with pytest.raises(UnreadableImageError, match=r"cannot decode .*x\.png"):
             read_image(tmp_path / "x.png")
 
 

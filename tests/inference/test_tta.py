@@ -57,7 +57,9 @@ def test_every_data_set_and_the_model_are_wrapped():
 
 
 def test_what_has_no_model_of_views_is_refused():
-    with pytest.raises(ValueError, match="--tta needs tta_model"):
+    with pytest.raises(
+        ValueError, match="cannot use --tta: the config has no tta_model"
+    ):
         use_tta(config())
     cfg = config(default_scope="mmdet", test_evaluator={"type": "PanopticQuality"})
     with pytest.raises(ValueError, match="cannot merge the views of a panoptic"):

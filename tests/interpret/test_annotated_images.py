@@ -84,13 +84,13 @@ def test_files_that_do_not_fit_are_named(coco, tmp_path):
     with pytest.raises(ValueError, match=r"7\.png has \(5, 5\) pixels"):
         list(annotated_images("coco", root))
     (root / "val2017" / "7.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"7\.png cannot be decoded"):
+    with pytest.raises(ValueError, match=r"cannot decode .*7\.png"):
         list(annotated_images("coco", root))
     with pytest.raises(ValueError, match="dataset must be one of"):
         list(annotated_images("voc", root))
     (tmp_path / "annotations" / "val").mkdir()
     Image.new("L", (5, 5)).save(tmp_path / "annotations" / "val" / "1.png")
-    with pytest.raises(FileNotFoundError, match=r"no image of .*1\.png"):
+    with pytest.raises(FileNotFoundError, match=r"cannot find the image of .*1\.png"):
         list(annotated_images("camvid", tmp_path))
 
 

@@ -154,5 +154,5 @@ def test_a_model_without_clusters_is_refused_at_once():
     class Bare:
         model = torch.nn.Linear(1, 1)
 
-    with pytest.raises(ValueError, match="Linear holds no clustering backbone"):
+    with pytest.raises(ValueError, match="cannot trace a Linear"):
         ClusterVisualizationHook().before_run(Bare())

@@ -169,7 +169,7 @@ def test_an_exported_file_runs_beside_pytorch(tmp_path):
 
 def test_a_wrong_choice_is_refused(tmp_path):
     for words, message in (
-        (("cluenet/cls_digit",), "no config is named 'cluenet/cls_digit'"),
+        (("cluenet/cls_digit",), "cannot find a config named 'cluenet/cls_digit'"),
         ((CONFIG, "--impl", "dense"), "invalid choice: 'dense'"),
         ((CONFIG, "--onnx", "x.onnx"), "--onnx needs --what model"),
         ((CONFIG, "--batch", "max", "--device", "cpu"), "--batch max needs a GPU"),

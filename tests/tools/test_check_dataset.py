@@ -132,10 +132,10 @@ def test_evaluators_read_the_annotations_of_their_data_set(folder):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"images": [', "coco.json is no JSON: Expecting value: line 1 column 13"),
+        ('{"images": [', "coco.json is not JSON: Expecting value: line 1 column 13"),
         ('{"images": []}', "coco.json has no list 'annotations'"),
         ('{"images": [{"id": 1}]}', "one of 'images' lacks file_name, height, id"),
-        (None, "coco.json does not exist; docs/data.md describes the layouts"),
+        (None, "coco.json does not exist. docs/data.md describes the layouts"),
     ],
 )
 def test_broken_annotations_are_one_line(folder, content, message):
@@ -323,10 +323,14 @@ def test_bad_input_is_one_clear_line(folder):
     bare = folder / "bare.py"
     bare.write_text("default_scope = 'mmdet'\n")
     assert (
-        "the config has no datasets" in dense_data.run_tool("check_dataset.py", bare)[0]
+        "cannot check the data: the config has no datasets"
+        in dense_data.run_tool("check_dataset.py", bare)[0]
     )
     command = ("check_dataset.py", bare, "--split", "val")
-    assert "the config has no val_dataloader" in dense_data.run_tool(*command)[0]
+    assert (
+        "cannot check val: the config has no val_dataloader"
+        in dense_data.run_tool(*command)[0]
+    )
     status, printed = dense_data.run_tool("check_dataset.py", bare, "--num-samples", 2)
     assert status == 2
     assert "--num-samples and --out-dir go together" in printed

@@ -549,9 +549,12 @@ def workplace(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["cut.png"], "error: cut.png cannot be decoded: it is damaged or no image"),
-        (["good.png", "none.png"], "error: no image: none.png does not exist"),
-        (["empty"], "error: no image: empty holds none"),
+        (["cut.png"], "error: cannot decode cut.png: it is damaged or not an image"),
+        (
+            ["good.png", "none.png"],
+            "error: cannot read images: none.png does not exist",
+        ),
+        (["empty"], "error: cannot read images: empty contains none"),
         (["good.png", "--size", "0"], "argument --size: 0 is not positive"),
         (["good.png", "--size", "99999"], "argument --size: 99999 is more than 16384"),
         (["good.png", "--out", "empty"], "empty is a folder: give the name of a file"),
@@ -592,5 +595,5 @@ def test_a_damaged_image_does_not_end_a_folder(classifier, workplace):
     assert printed.splitlines()[-3].startswith("report.html: images: 1, ")
     assert printed.splitlines()[-2:] == [
         "1 of 2 images failed",
-        "error: cut.png cannot be decoded: it is damaged or no image",
+        "error: cannot decode cut.png: it is damaged or not an image",
     ]

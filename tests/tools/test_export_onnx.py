@@ -223,7 +223,10 @@ def classifier(backbone: str, folder: Path) -> tuple[Config, Path]:
 @pytest.mark.parametrize(
     ("backbone", "reason"),
     [
-        ("BatchInNumbers", r"cannot have dynamic sizes: scores for .* of its length"),
+        (
+            "BatchInNumbers",
+            r"cannot export with dynamic sizes: scores for .* of its length",
+        ),
         ("OneSize", r"fails for images of 40 x 53 pixels .* leave out --dynamic"),
         ("Asserts", r"fails for images of 40 x 53 pixels .* leave out --dynamic"),
     ],
@@ -241,7 +244,9 @@ def test_sizes_that_a_model_cannot_have_open(backbone, reason, tmp_path):
 
 def test_a_model_that_no_graph_can_be_made_of(tmp_path):
     cfg, weights = classifier("Untranslatable", tmp_path)
-    with pytest.raises(ExportError, match=r"cannot be exported: .*svd.* PyTorch$"):
+    with pytest.raises(
+        ExportError, match=r"cannot export this model: .*svd.* PyTorch$"
+    ):
         export_onnx(cfg, weights, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == [weights]
 
@@ -257,12 +262,24 @@ def test_bad_requests_get_one_line(checkpoint, tmp_path):
         ("no/such_config", weights, out): "no/such_config",
         (name, tmp_path / "none.pth", out): "none.pth",
         (name, other, out): "give the config that the checkpoint was trained with",
-        (name, weights, tmp_path / "model.pt"): "does not end in .onnx",
+        (name, weights, tmp_path / "model.pt"): "must end in .onnx",
         (name, weights, folder): "is a folder",
         (name, weights, file / "model.onnx"): "cannot be written",
         (name, weights, out, "--cfg-options", "default_scope=mmpose"): "'mmpose'",
-        (name, weights, out, "--cfg-options", "model.type=Nope"): "no such model",
-        (name, weights, out, "--cfg-options", "model.backbone.no=1"): "no such model",
+        (
+            name,
+            weights,
+            out,
+            "--cfg-options",
+            "model.type=Nope",
+        ): "cannot build the model",
+        (
+            name,
+            weights,
+            out,
+            "--cfg-options",
+            "model.backbone.no=1",
+        ): "cannot build the model",
         ("_base_/default_runtime_cls", weights, out): "describes no model",
     }.items():
         status, _ = dense_data.run_tool("deploy/export_onnx.py", *words)

@@ -81,7 +81,7 @@ def test_the_image_size_of_a_detector_is_height_then_width():
 
 def test_a_config_that_cannot_be_counted_says_why():
     for name, message in {
-        "cluenet/cls_digit": "no config is named 'cluenet/cls_digit'",
+        "cluenet/cls_digit": "cannot find a config named 'cluenet/cls_digit'",
         "mmpretrain::nothing/here.py": "mmpretrain has no config nothing/here.py",
         "nobody::resnet.py": "the libraries are mmpretrain::",
         "_base_/datasets/digits": "describes no model with a backbone",

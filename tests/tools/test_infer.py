@@ -213,7 +213,8 @@ def test_unreadable_images_are_named_and_left_out(folder, tmp_path):
     status, printed = dense_data.run_tool(*command)
     assert status == 1
     for name in ("empty.jpg", "text.png"):
-        line = f"error: {tmp_path / name} cannot be decoded: it is damaged or no image"
+        path = tmp_path / name
+        line = f"error: cannot decode {path}: it is damaged or not an image"
         assert printed.count(line) == 1
     assert list(results(out_dir)) == ["good"]
     command = ("infer.py", tmp_path / "text.png", *model, "--out-dir", out_dir)
@@ -299,7 +300,7 @@ def test_an_interrupted_run_goes_on(folder, tmp_path):
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 130, output
-    assert "Interrupted; the same command goes on from here" in output
+    assert "Interrupted; run the same command again to continue" in output
     assert "Traceback" not in output
     done = len(results(out_dir))
     assert 3 <= done < 300

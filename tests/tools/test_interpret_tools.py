@@ -99,9 +99,9 @@ def test_quality_of_clusters_superpixels_and_a_grid(checkpoint, camvid, tmp_path
 
 def test_what_cannot_be_measured_is_one_line(checkpoint, camvid, tmp_path):
     for dataset, root, message in (
-        ("coco", tmp_path / "none", "there is no "),
-        ("camvid", tmp_path / "none", "there is no label map in "),
-        ("digits", camvid, "holds something else"),
+        ("coco", tmp_path / "none", "cannot read coco: "),
+        ("camvid", tmp_path / "none", "cannot read camvid: "),
+        ("digits", camvid, "cannot write digit scenes"),
     ):
         status, printed = dense_data.run_tool(
             "analysis/cluster_quality.py",
@@ -149,7 +149,7 @@ def test_a_damaged_image_does_not_end_a_folder(checkpoint, tmp_path):
     assert f"{out_dir}: pictures 3" in printed
     assert printed.splitlines()[-2:] == [
         "1 of 4 images failed",
-        f"error: {tmp_path / 'cut.png'} cannot be decoded: it is damaged or no image",
+        f"error: cannot decode {tmp_path / 'cut.png'}: it is damaged or not an image",
     ]
     found = [str(path.relative_to(out_dir)) for path in out_dir.rglob("*.png")]
     assert sorted(found) == ["a.png", "sub/a.png", "z.png"]

@@ -206,7 +206,10 @@ def test_amp_and_scaled_learning_rate_on_a_cpu(tmp_path):
         (("train.py", "{config}", "--launcher", "pytorch"), "dist_train.sh"),
         (("test.py", "{config}", "gone.pth"), "gone.pth does not exist"),
         (("test.py", "{config}", "x.pth", "--out", "x.csv"), "ends in .pkl"),
-        (("test.py", "{config}", "{config}", "--tta"), "--tta needs tta_model"),
+        (
+            ("test.py", "{config}", "{config}", "--tta"),
+            "cannot use --tta: the config has no tta_model",
+        ),
         (
             ("test.py", "{config}", "{config}", "--show-dir", "d"),
             "cannot tell the task",

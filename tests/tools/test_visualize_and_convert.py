@@ -51,7 +51,7 @@ def test_what_cannot_be_drawn_is_one_line(checkpoint, tmp_path):
     torch.save({"state_dict": {"backbone.foo": torch.zeros(2)}}, wrong)
     (tmp_path / "cut.png").write_bytes(b"\x89PNG")
     for images, weights, message in (
-        (tmp_path / "cut.png", checkpoint, "cut.png cannot be decoded"),
+        (tmp_path / "cut.png", checkpoint, "cut.png: it is damaged or not an image"),
         (tmp_path / "none.jpg", checkpoint, "none.jpg does not exist"),
         ("val", tmp_path / "none.pth", "none.pth does not exist"),
         ("val", wrong, "backbone.foo"),

@@ -56,10 +56,10 @@ PAGE = """\
 
 Clusters of the published CLUENet `micro_cifar`, trained on CIFAR-100
 (`cluenet_mm://cluenet_micro_cifar100`, see [results.md](results.md)), and of the same
-network before training. Every row is one forward pass; the columns show the first head of
-each stage. Colors follow the features of the centers: within a map, similar centers have
-similar colors. Light lines separate clusters. `tools/dev/make_gallery.py` draws this page;
-[interpretability.md](interpretability.md) explains how to draw your own.
+network before training. Every row is one forward pass; the columns show the first head
+of each stage. Colors follow the features of the centers: within a map, similar centers
+have similar colors. Light lines separate clusters. `tools/dev/make_gallery.py` draws
+this page; [interpretability.md](interpretability.md) explains how to draw your own.
 
 ## Photographs
 
@@ -67,10 +67,10 @@ The first row is trained, the second untrained. The photographs have {size} pixe
 their shorter side, the network learned from images of 32 x 32, and most show nothing
 that it has a class for, so these are not examples of recognition.
 
-Even the untrained network divides the photographs along outlines, because the architecture
-groups similar points. Training changes what counts as similar. The first stage keeps to
-colors and surfaces; the clusters of later stages, traced back to the pixels, become
-fragmented in textured areas.
+Even the untrained network divides the photographs along outlines, because the
+architecture groups similar points. Training changes what counts as similar. The first
+stage keeps to colors and surfaces; the clusters of later stages, traced back to the
+pixels, become fragmented in textured areas.
 
 {photos}
 {report}"""
@@ -78,10 +78,10 @@ fragmented in textured areas.
 REPORT = """
 ## The report
 
-`tools/visualize/explore.py` writes one HTML file that works offline. Here the pointer is on
-an eye of the cat: every stage and head of both networks, trained (A) and untrained (B),
-highlights the cluster of that pixel in the colors of the photograph. `make quickstart`
-writes such a report of the model that it trains.
+`tools/visualize/explore.py` writes one HTML file that works offline. Here the pointer
+is on an eye of the cat: every stage and head of both networks, trained (A) and
+untrained (B), highlights the cluster of that pixel in the colors of the photograph.
+`make quickstart` writes such a report of the model that it trains.
 
 ![The report in a browser]({picture})
 """

@@ -114,7 +114,7 @@ def samples(
         ``(1, 3, H, W)`` and the photograph ``(h, w, 3)`` uint8, RGB.
 
     Raises:
-        FileNotFoundError: There is no such file, or no image in the folder.
+        FileNotFoundError: The file does not exist, or the folder contains no image.
     """
     if images == "val":
         dataset = DATASETS.build(cfg.val_dataloader.dataset)

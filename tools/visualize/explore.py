@@ -121,7 +121,7 @@ def parse_args() -> argparse.Namespace:
 def sources(
     images: str, cfg: Config, predictor: Predictor, size: int | None
 ) -> Iterator[tuple[str, Callable[[], BaseDataElement]]]:
-    """Images that one word of the command line stands for: name, and prediction."""
+    """Images that one word of the command line names: name, and prediction."""
     if images == "val":
         dataset = DATASETS.build(cfg.val_dataloader.dataset)
         for i in range(len(dataset)):
@@ -165,8 +165,8 @@ def load(
     backbone = find_backbone(predictor.model)
     if args.size is not None and predictor.scope != "mmpretrain":
         raise ValueError(
-            "--size is for classifiers; of other models change the pipeline's "
-            "Resize with --cfg-options"
+            "cannot use --size: it is for classifiers. Set the Resize of the pipeline "
+            "with --cfg-options"
         )
     arch = cfg.model.backbone.get("arch", "")
     arch = f" {arch}" if isinstance(arch, str) else ""

@@ -45,16 +45,17 @@ def read_json(path: Path, name: str, labeled: bool = True) -> dict[str, list[dic
         labeled: Whether there must be annotations; a test split may have none.
 
     Raises:
-        DatasetError: It is missing, no JSON, or lacks a list or what entries need.
+        DatasetError: It is missing, not JSON, or lacks a list or keys of an entry.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DatasetError(
-            f"{name}: {path} does not exist; docs/data.md describes the layouts"
+            f"cannot read {name}: {path} does not exist. docs/data.md describes the "
+            "layouts"
         ) from None
     except (RecursionError, ValueError) as error:
-        raise DatasetError(f"{name}: {path} is no JSON: {error}") from None
+        raise DatasetError(f"cannot read {name}: {path} is not JSON: {error}") from None
     wanted = {
         "images": {"id", "file_name", "width", "height"},
         "annotations": set(),
@@ -65,13 +66,16 @@ def read_json(path: Path, name: str, labeled: bool = True) -> dict[str, list[dic
     for key, needs in wanted.items():
         items = content.get(key) if isinstance(content, dict) else None
         if not isinstance(items, list):
-            raise DatasetError(f"{name}: {path} has no list {key!r}")
+            raise DatasetError(f"cannot read {name}: {path} has no list {key!r}")
         for item in items:
             if not isinstance(item, dict):
-                raise DatasetError(f"{name}: {path}: one of {key!r} is {item!r}")
+                raise DatasetError(
+                    f"cannot read {name}: {path}: one of {key!r} is {item!r}"
+                )
             if not needs <= item.keys():
                 raise DatasetError(
-                    f"{name}: {path}: one of {key!r} lacks {', '.join(sorted(needs))}"
+                    f"cannot read {name}: {path}: one of {key!r} lacks "
+                    f"{', '.join(sorted(needs))}"
                 )
     return content
 
@@ -376,7 +380,7 @@ def rle_lengths(counts: str) -> list[int] | None:
     number is the difference to the last but one.
 
     Returns:
-        None if the text is no such code; a number may be negative.
+        None if the text is not such a code; a number may be negative.
 
     Example:
         >>> rle_lengths("52203")

@@ -40,7 +40,7 @@ class Report:
         unit: What the histogram counts.
         histogram: Number by class, in the order of the labels.
         faults: Where, by kind of fault.
-        notes: What a user wants to know, and is no fault.
+        notes: What a user wants to know and is not a fault.
         source: File of annotations or folder of images.
     """
 
@@ -83,11 +83,13 @@ def data_sets(cfg: Config, split: str) -> list[dict]:
     """Settings of the datasets of a split, taken out of their wrappers.
 
     Raises:
-        DatasetError: The config has no such split.
+        DatasetError: The config lacks the split.
     """
     loader = cfg.get(f"{split}_dataloader")
     if not loader:
-        raise DatasetError(f"the config has no {split}_dataloader")
+        raise DatasetError(
+            f"cannot check {split}: the config has no {split}_dataloader"
+        )
     return [dict(dataset) for dataset in inner_datasets(loader.dataset)]
 
 
@@ -152,8 +154,8 @@ def build(settings: Mapping, name: str) -> BaseDataset:
     except Exception as error:  # whatever a dataset raises is what the user wants
         line = " ".join(str(error).split()) or type(error).__name__
         raise DatasetError(
-            f"{name}: {type_name(settings)} cannot be opened (docs/data.md describes "
-            f"the layouts): {line}"
+            f"cannot open {name}, a {type_name(settings)}: {line}. docs/data.md "
+            "describes the layouts"
         ) from error
 
 
@@ -168,7 +170,7 @@ def open_lazily(settings: Mapping, name: str) -> BaseDataset:
         try:
             prepare_scenes(dataset.data_root)
         except OSError as error:
-            raise DatasetError(f"{name}: {error}") from error
+            raise DatasetError(f"cannot open {name}: {error}") from error
     return dataset
 
 

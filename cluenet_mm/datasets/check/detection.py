@@ -39,8 +39,7 @@ def check_detection(
     dataset = open_lazily(settings, report.name)
     if not _is_coco(dataset):
         raise DatasetError(
-            f"{report.name}: of detection, datasets in COCO's format can be checked, "
-            f"and {type_name(settings)} is none"
+            f"cannot check {report.name}: {type_name(settings)} is not in COCO's format"
         )
     images, segments = _judge(cfg, dataset, report)
     folder = dataset.data_prefix.get("img") or ""

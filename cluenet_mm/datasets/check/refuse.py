@@ -19,7 +19,7 @@ __all__ = ["REFUSED", "refuse_unusable"]
 # What a training is refused for, and what to do. check_dataset.py finds more.
 _ORDER = "Write the classes of the config in the order of the file"
 _REMOVE = "Correct or remove it"
-_IDS = "Give every one an id of its own"
+_IDS = "Give each its own id"
 _MASK = "Export the masks again, or remove the object"
 REFUSED = {
     # annotations of detectors

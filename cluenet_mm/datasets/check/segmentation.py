@@ -48,8 +48,8 @@ def check_segmentation(
     samples = [dataset.get_data_info(index) for index in range(len(dataset))]
     if not samples:
         raise DatasetError(
-            f"{report.name}: no image {dataset.img_suffix} in "
-            f"{dataset.data_prefix.get('img_path')}"
+            f"cannot check {report.name}: {dataset.data_prefix.get('img_path')} "
+            f"contains no {dataset.img_suffix} images. Set img_suffix or data_prefix"
         )
     load = TRANSFORMS.build({"type": "LoadAnnotations"})
 

@@ -1,5 +1,5 @@
-# CamVid in data/camvid (docs/datasets.md): 367 train and 101 val street scenes of 480 x 360
-# pixels, 11 classes. Label 11 is "unlabeled", which takes no part anywhere.
+# CamVid in data/camvid (docs/datasets.md): 367 train and 101 val street scenes of
+# 480 x 360 pixels, 11 classes. Label 11 is "unlabeled", which takes no part anywhere.
 _base_ = "segmentation_folder.py"
 
 ignore_index = 11

@@ -1,6 +1,6 @@
-# Panoptic COCO in data/coco (docs/datasets.md), as mmdet reads it, without panopticapi, and
-# with the large-scale jitter of its Mask2Former: images of 0.1 to 2 times 1024 pixels,
-# crops of 1024.
+# Panoptic COCO in data/coco (docs/datasets.md), as mmdet reads it, without panopticapi,
+# and with the large-scale jitter of its Mask2Former: images of 0.1 to 2 times 1024
+# pixels, crops of 1024.
 _base_ = "mmdet::_base_/datasets/coco_panoptic.py"
 
 load = dict(type="cluenet_mm.LoadPanoptic")
