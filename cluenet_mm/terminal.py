@@ -22,7 +22,7 @@ from torch import nn
 
 from .config import type_name
 
-__all__ = ["TerminalRunner", "results", "summary"]
+__all__ = ["TerminalRunner", "counted", "results", "summary"]
 
 # Beginnings of records of MMEngine that tell a user nothing.
 _FILE_ONLY = (
@@ -31,12 +31,14 @@ _FILE_ONLY = (
     "Checkpoints will be saved to",  # which the summary says
     "Distributed training is not used",
     "Exp name: ",
+    "Loads checkpoint by",
     "Saving checkpoint at",
     "The previous best checkpoint",
     "paramwise_options -- ",
 )
 _BAR = 20
 _REFRESH = 0.5  # seconds
+_SLOW_STEP = 2  # seconds
 _CLEAR_LINE = "\r\033[K"
 
 
@@ -60,6 +62,7 @@ class TerminalRunner(Runner):
         super().register_hooks(*args, **kwargs)
         if self._bar is not None:
             self.register_hook(_ProgressHook(self._bar), "VERY_LOW")
+        self.register_hook(_SlowStepHook(), "VERY_LOW")
 
 
 class _Bar:
@@ -166,6 +169,28 @@ class _ProgressHook(Hook):
         self._bar.show(f"{name} [{done:<{_BAR}}] {now}/{end}  {'  '.join(words)}")
 
 
+class _SlowStepHook(Hook):
+    """Says early how long a slow run takes: its first line of progress comes late."""
+
+    def __init__(self) -> None:
+        self._steps = 0
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: object = None,
+        outputs: Mapping | None = None,
+    ) -> None:
+        """Judge the second step; the first includes the start of the workers."""
+        self._steps += 1
+        times = runner.message_hub.log_scalars.get("train/time")
+        if self._steps == 2 and times and times.current() >= _SLOW_STEP:
+            step, left = times.current(), runner.max_iters - runner.iter - 1
+            time_left = timedelta(seconds=int(step * left))
+            runner.logger.info(f"A step takes {step:.0f} s; {time_left} are left")
+
+
 def summary(runner: Runner, *phases: str) -> str:
     """Device, data, model, length and folder of a run, in a line each.
 
@@ -193,11 +218,12 @@ def _device() -> str:
     device, processes = get_device(), get_world_size()
     name = torch.cuda.get_device_name() if device == "cuda" else device.upper()
     if device == "cpu":
-        name += f", {_count(torch.get_num_threads(), 'thread')}"
+        name += f", {counted(torch.get_num_threads(), 'thread')}"
     return f"{name}, {processes} processes" if processes > 1 else name
 
 
-def _count(number: int, unit: str) -> str:
+def counted(number: int, unit: str) -> str:
+    """A number with its unit, such as ``1 image`` or ``2,000 images``."""
     return f"{number:,} {unit}" + "s" * (number != 1)
 
 
@@ -226,12 +252,12 @@ def _data(loops: Mapping[str, Any]) -> str:
 def _training(runner: Runner, loop: Any) -> str:
     batch = getattr(loop.dataloader, "batch_size", None)
     if getattr(loop, "max_epochs", None) and runner.cfg.train_cfg.get("max_epochs"):
-        length = _count(loop.max_epochs, "epoch")
-        length += f" of {_count(len(loop.dataloader), 'step')}"
+        length = counted(loop.max_epochs, "epoch")
+        length += f" of {counted(len(loop.dataloader), 'step')}"
     else:
-        length = _count(loop.max_iters, "step")
+        length = counted(loop.max_iters, "step")
     if batch:
-        length += f" of {_count(batch, 'image')}"
+        length += f" of {counted(batch, 'image')}"
         if (processes := get_world_size()) > 1:
             length += f" x {processes}"
     wrapper = runner.cfg.optim_wrapper

@@ -13,14 +13,17 @@ from mmengine.registry import TRANSFORMS, DefaultScope
 from torch import Tensor, nn
 
 from .checkpoint import dataset_meta, load_checkpoint, load_weights
-from .config import read_config, type_name
+from .config import inner_datasets, read_config, type_name
 from .inference.images import read_image
 from .inference.model import build_model
 from .interpret import class_probabilities, find_backbone, to_input, trace
 from .package_data import data_path
 from .weights import published
 
-__all__ = ["LoadedModel", "load_model", "register_models"]
+__all__ = ["DEFAULT", "LoadedModel", "load_model", "published_model", "register_models"]
+
+# The network of a tool that is given only images.
+DEFAULT = "cluenet_micro_cifar100"
 
 # Steps of a test pipeline that change the size of an image.
 _SIZING = ("CenterCrop", "Resize", "ResizeEdge")
@@ -55,18 +58,14 @@ class LoadedModel:
             ``(1, 3, H, W)`` fp32 on the device of the model.
 
         Raises:
-            FileNotFoundError: There is no such file.
+            FileNotFoundError: The file does not exist.
             ValueError: The file cannot be decoded.
         """
         if not isinstance(image, np.ndarray):
             image = read_image(image)
         dataset = self.config.get("test_dataloader", {}).get("dataset", {})
         steps = [s for s in dataset.get("pipeline", []) if type_name(s) in _SIZING]
-        if not steps:
-            steps = [
-                {"type": "ResizeEdge", "scale": _SMALL_SIDE, "edge": "short"},
-                {"type": "CenterCrop", "crop_size": _SMALL_SIDE},
-            ]
+        steps = steps or _small_steps()
         found = {"img": image, "img_shape": image.shape[:2]}
         with DefaultScope.overwrite_default_scope(self.config.get("default_scope")):
             for step in steps:
@@ -133,6 +132,31 @@ class LoadedModel:
         return next(self.model.parameters()).device
 
 
+def _small_steps() -> list[dict]:
+    """Transforms to the size of CIFAR's images and of the digits."""
+    return [
+        {"type": "ResizeEdge", "scale": _SMALL_SIDE, "edge": "short"},
+        {"type": "CenterCrop", "crop_size": _SMALL_SIDE},
+    ]
+
+
+def published_model(name: str = DEFAULT) -> tuple[Config, str]:
+    """Config and address of published weights, for photographs of any size.
+
+    Args:
+        name: Name of published weights.
+
+    Returns:
+        The config, whose test pipeline resizes and crops, and the checkpoint's address.
+    """
+    cfg = read_config(published()[name].config)
+    dataset = inner_datasets(cfg.test_dataloader.dataset)[0]
+    if not any(type_name(step) in _SIZING for step in dataset.pipeline):
+        place = len(dataset.pipeline) - 1  # before the packing
+        dataset.pipeline[place:place] = _small_steps()
+    return cfg, f"cluenet_mm://{name}"
+
+
 @contextmanager
 def _outputs(modules: list[nn.Module]) -> Iterator[list]:
     """Collect what modules return inside the block."""
@@ -162,7 +186,7 @@ def load_model(
 
     Raises:
         ValueError: No published weights have this name.
-        FileNotFoundError: There is no such config or file.
+        FileNotFoundError: The config or file does not exist.
         CheckpointError: The weights cannot be read, or are those of another model.
 
     Examples:

@@ -157,8 +157,14 @@ def test_an_unknown_config_gets_a_few_names_and_how_to_see_all():
     assert "'nonsense.py'" in message
     assert 1 < message.count(".py") <= 6
     assert "_base_" not in message
-    (code,) = re.findall(r'python -c "(.*)"', message)
-    assert CONFIG in run_python(code, ROOT).stdout
+    (command,) = re.findall(r"`(python .*)`", message)
+    result = subprocess.run(
+        [sys.executable, *command.split()[1:]],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert CONFIG in result.stdout.split()
 
 
 def test_config_name_is_that_of_our_files_alone(tmp_path):

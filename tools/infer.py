@@ -9,16 +9,22 @@ The task is the config's. Of every image the folder gets
                     panoptic one the segments, in COCO's colors (R + 256 G + 256^2 B)
   vis/NAME.png      the prediction drawn over the image
 
+Without CONFIG and CHECKPOINT the published network classifies: the 100 classes of
+CIFAR-100, at 32 x 32 pixels.
+
 NAME is that of the image below IMAGES, without its suffix (with it, where two would
-have the same). Images whose JSON is there already, made by the same model, are left
-out: run an interrupted command again to continue. Images that fail, such as damaged
+have the same). Images whose JSON exists already, made by the same model, are skipped:
+run an interrupted command again to continue. Images that fail, such as damaged
 ones, are listed at the end with the reason, and the exit status is 1.
 
-Example: infer.py photos cluenet/mask_rcnn_coco_tiny epoch_12.pth --out-dir found
+Examples:
+    infer.py photo.jpg
+    infer.py photos cluenet/mask_rcnn_coco_tiny epoch_12.pth --out-dir found
 """
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 
 from PIL import Image
@@ -40,6 +46,11 @@ from cluenet_mm.files import atomic_write, path_inside, write_text
 from cluenet_mm.guard import run_tool
 from cluenet_mm.inference.images import find_images
 from cluenet_mm.inference.predictor import Predictor, fingerprint, label_map
+from cluenet_mm.terminal import counted
+from cluenet_mm.zoo import published_model
+
+# Predictions that are printed, of many images.
+PRINTED = 10
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,10 +59,13 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("images", type=Path, help="an image, or a folder of images")
-    parser.add_argument("config", help="path or name of a config")
-    parser.add_argument("checkpoint", help="weights of that config")
+    parser.add_argument("config", nargs="?", help="path or name of a config")
+    parser.add_argument("checkpoint", nargs="?", help="weights of that config")
     parser.add_argument(
-        "--out-dir", type=output_folder, required=True, help="folder of results"
+        "--out-dir",
+        type=output_folder,
+        default="found",
+        help="folder of results (default: %(default)s)",
     )
     parser.add_argument(
         "--score-thr",
@@ -63,11 +77,14 @@ def parse_args() -> argparse.Namespace:
         "--device", type=device, help="such as cpu or cuda:1 (default: a free GPU)"
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="predict again what is there already"
+        "--overwrite", action="store_true", help="predict again what exists already"
     )
     add_max_pixels(parser)
     add_cfg_options(parser)
-    return parse_arguments(parser)
+    args = parse_arguments(parser)
+    if args.config and not args.checkpoint:
+        parser.error("CONFIG needs its CHECKPOINT; leave out both or none")
+    return args
 
 
 def is_done(path: Path, model: str) -> bool:
@@ -84,8 +101,12 @@ def infer(
     name: str,
     args: argparse.Namespace,
     model: str,
-) -> None:
-    """Predict for one image and write its files; the JSON, written last, seals them."""
+) -> str:
+    """Predict for one image and write its files, the JSON last.
+
+    Returns:
+        The prediction in a few words.
+    """
     sample, image = predictor(image_path)
     picture = path_inside(args.out_dir / "vis", f"{name}.png")
     predictor.draw(image, sample, picture, args.score_thr)
@@ -100,6 +121,24 @@ def infer(
         write_panoptic(png_path, predictor.panoptic_segments(sample)[0])
         record["segment_map"] = png_path.name
     write_text(json_path, json.dumps(record) + "\n")
+    return headline(record, args.score_thr)
+
+
+def headline(record: dict, score_thr: float) -> str:
+    """A prediction in a few words."""
+    if "scores" in record:
+        return f"{record['class']} {record['score']:.2f}"
+    if "instances" in record:
+        found = [i["class"] for i in record["instances"] if i["score"] >= score_thr]
+    elif "segments" in record:
+        found = [segment["class"] for segment in record["segments"]]
+    else:
+        total = sum(entry["pixels"] for entry in record["classes"])
+        entries = sorted(record["classes"], key=lambda entry: -entry["pixels"])
+        shares = (f"{e['class']} {e['pixels'] / total:.0%}" for e in entries[:5])
+        return ", ".join(shares)
+    counts = Counter(found).most_common(5)
+    return ", ".join(f"{number} {name}" for name, number in counts) or "nothing"
 
 
 def main() -> int:
@@ -107,9 +146,15 @@ def main() -> int:
     args = parse_args()
     try:
         images = find_images(args.images, args.out_dir)
-        cfg = read_config(args.config, args.cfg_options)
-        predictor = Predictor(cfg, args.checkpoint, args.device, args.max_pixels)
-        model = fingerprint(cfg, args.checkpoint, args.score_thr, args.max_pixels)
+        if args.config:
+            cfg, checkpoint = (
+                read_config(args.config, args.cfg_options),
+                args.checkpoint,
+            )
+        else:
+            cfg, checkpoint = published_model()
+        predictor = Predictor(cfg, checkpoint, args.device, args.max_pixels)
+        model = fingerprint(cfg, checkpoint, args.score_thr, args.max_pixels)
     except (CheckpointError, OSError, ValueError) as error:
         fail(error)
     left = [
@@ -120,11 +165,16 @@ def main() -> int:
     ]
     done = len(images) - len(left)
     if done:
-        print(f"{done} of {len(images)} results are there already")
-    failed = for_each_image(
-        left, lambda path, name: infer(predictor, path, name, args, model)
-    )
-    print(f"{len(left) - len(failed)} new results in {args.out_dir}")
+        print(f"{done} of {counted(len(images), 'result')} exist already")
+    lines = []
+
+    def work(path: str, name: str) -> None:
+        lines.append(f"{path}: {infer(predictor, path, name, args, model)}")
+
+    failed = for_each_image(left, work)
+    for line in lines[:PRINTED]:
+        print(line)
+    print(f"{counted(len(lines), 'new result')} in {args.out_dir}")
     return report_failures(failed, len(images))
 
 

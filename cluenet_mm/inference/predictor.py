@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,12 +23,17 @@ from ..checkpoint import (
     load_weights,
 )
 from ..config import inner_datasets, num_classes, type_name, with_type_name
+from ..errors import warn
 from ..tasks import task_of
 from .draw import build_visualizer, draw_sample
 from .images import MAX_PIXELS, limit_pixels, read_image
 from .model import initialize
 
 __all__ = ["Predictor", "fingerprint", "label_map"]
+
+# Of an image that a classifier's pipeline does not resize: more than CIFAR's 32 x 32,
+# for which such pipelines are made, by far.
+_LARGE = 128 * 128
 
 
 class Predictor:
@@ -57,7 +63,7 @@ class Predictor:
         device: str | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        self._max_pixels = max_pixels
+        self._max_pixels, self._warned = max_pixels, False
         self._task = task_of(cfg)
         self.scope = self._task.library
         if "test_dataloader" not in cfg:
@@ -105,9 +111,24 @@ class Predictor:
         image = read_image(path)
         loaded = self._load(path)
         data = self._preprocess(loaded)
+        self._warn_unsized(data, path)
         if self.scope == "mmpretrain" and _pixels(data) > self._max_pixels:
             data = self._preprocess(limit_pixels(loaded, self._max_pixels, path))
         return self._inferencer.forward(data)[0].cpu(), image
+
+    def _warn_unsized(self, data: Mapping, path: str) -> None:
+        """Say once that a pipeline for small images leaves large ones as they are."""
+        if self._warned or self.scope != "mmpretrain" or _pixels(data) <= _LARGE:
+            return
+        names = [type_name(step) for step in self._dataset.pipeline]
+        if not any("Resize" in name or "Crop" in name for name in names):
+            self._warned = True
+            print(file=sys.stderr)  # a progress bar leaves its line open
+            warn(
+                f"the test pipeline of this config does not resize {path}: classes may "
+                "be wrong, and large images take long. Resize images to the size of "
+                "the training, or add Resize to test_dataloader.dataset.pipeline"
+            )
 
     def _preprocess(self, loaded: str | np.ndarray) -> dict:
         data = next(iter(self._inferencer.preprocess([loaded])))

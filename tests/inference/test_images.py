@@ -49,8 +49,8 @@ def test_files_folders_and_patterns(folder):
     [
         ("none.png", "none.png does not exist"),
         ("*.webp", r"\*.webp does not exist"),
-        ("*.txt", r"\*.txt holds none"),
-        ("hollow", "hollow holds none"),
+        ("*.txt", r"\*.txt contains none"),
+        ("hollow", "hollow contains none"),
     ],
 )
 def test_no_image_is_an_error(folder, name, message):

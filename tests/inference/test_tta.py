@@ -62,5 +62,5 @@ def test_what_has_no_model_of_views_is_refused():
     ):
         use_tta(config())
     cfg = config(default_scope="mmdet", test_evaluator={"type": "PanopticQuality"})
-    with pytest.raises(ValueError, match="cannot merge the views of a panoptic"):
+    with pytest.raises(ValueError, match="views of a panoptic segmentation cannot"):
         use_tta(cfg)

@@ -81,7 +81,7 @@ def test_resizing_keeps_labels(coco):
 def test_files_that_do_not_fit_are_named(coco, tmp_path):
     root, _ = coco
     Image.new("RGB", (5, 5)).save(root / "val2017" / "7.png")
-    with pytest.raises(ValueError, match=r"7\.png has \(5, 5\) pixels"):
+    with pytest.raises(ValueError, match=r"7\.png: it has \(5, 5\) pixels"):
         list(annotated_images("coco", root))
     (root / "val2017" / "7.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"cannot decode .*7\.png"):

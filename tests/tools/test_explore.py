@@ -73,7 +73,7 @@ def report(classifier, tmp_path_factory):
     options = ("--out", folder / "report.html", "--importance", "all")
     result = explore(*images, "cluenet/cls_digits", classifier[0], *options)
     assert result.returncode == 0, result.stderr
-    assert "images: 2" in result.stdout
+    assert "2 images" in result.stdout
     return folder / "report.html"
 
 
@@ -592,7 +592,7 @@ def test_a_damaged_image_does_not_end_a_folder(classifier, workplace):
     assert [image["name"] for image in parsed(Path("report.html"))["images"]] == [
         "good.png"
     ]
-    assert printed.splitlines()[-3].startswith("report.html: images: 1, ")
+    assert printed.splitlines()[-3].startswith("report.html: 1 image, ")
     assert printed.splitlines()[-2:] == [
         "1 of 2 images failed",
         "error: cannot decode cut.png: it is damaged or not an image",

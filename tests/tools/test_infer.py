@@ -174,10 +174,10 @@ def test_only_what_is_missing_is_predicted(folder, tmp_path):
     assert "4 new results" in infer(weights)[1]
     status, printed = infer(weights)
     assert status == 0
-    assert "4 of 4 results are there already" in printed
+    assert "4 of 4 results exist already" in printed
     assert "0 new results" in printed
     (tmp_path / "preds" / "a_blue" / "1.json").write_text('{"image": "a_blue')
-    assert "1 new results" in infer(weights)[1]
+    assert "1 new result in" in infer(weights)[1]
     assert "4 new results" in infer(weights, "--overwrite")[1]
     before = results(tmp_path)
     other = dense_data.save_weights(config, tmp_path / "other.pth", seed=1)
@@ -261,7 +261,7 @@ def test_types_may_be_classes(folder, name):
     ("images", "config", "checkpoint", "message"),
     [
         ("nowhere", "classifier.py", "classifier.pth", "nowhere does not exist"),
-        ("hollow", "classifier.py", "classifier.pth", "hollow holds none"),
+        ("hollow", "classifier.py", "classifier.pth", "hollow contains none"),
         ("classes", "nothing.py", "classifier.pth", "config nothing.py is no file"),
         ("classes", "classifier.py", "gone.pth", "gone.pth does not exist"),
         ("classes", "classifier.py", "classifier.py", "is no PyTorch checkpoint"),

@@ -146,7 +146,7 @@ def test_a_damaged_image_does_not_end_a_folder(checkpoint, tmp_path):
     words = (tmp_path, "fec/cls_digits", checkpoint, "--out-dir", out_dir)
     status, printed = dense_data.run_tool("visualize/clusters.py", *words)
     assert status == 1
-    assert f"{out_dir}: pictures 3" in printed
+    assert f"{out_dir}: 3 pictures" in printed
     assert printed.splitlines()[-2:] == [
         "1 of 4 images failed",
         f"error: cannot decode {tmp_path / 'cut.png'}: it is damaged or not an image",

@@ -46,6 +46,7 @@ from cluenet_mm.interpret import (
     trace,
 )
 from cluenet_mm.interpret.figures import COLORINGS
+from cluenet_mm.terminal import counted
 
 # Datasets are sorted by class: a stride over all of them shows many.
 STRIDE = 37
@@ -173,7 +174,8 @@ def main() -> int:
         save(figure, path_inside(args.out_dir, f"{name}.png"))
 
     failed = for_each_image(found, draw)
-    print(f"{args.out_dir}: pictures {len(found) - len(failed)}")
+    number = counted(len(found) - len(failed), "picture")
+    print(f"{args.out_dir}: {number}")
     return report_failures(failed, len(found))
 
 

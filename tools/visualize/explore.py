@@ -5,7 +5,10 @@ merges all stages to as many segments as wanted. Works for classifiers, detector
 segmentors; clusters are ranked by their importance for the predicted class in
 classifiers. The file needs no server, no network and no library.
 
+Without CONFIG and CHECKPOINT it is the published CIFAR-100 network, at --size 96.
+
 Examples:
+    python tools/visualize/explore.py photo.jpg
     python tools/visualize/explore.py photo.jpg CONFIG CHECKPOINT --out report.html
     python tools/visualize/explore.py val CONFIG CHECKPOINT --out report.html --limit 4
     ... --beside CONFIG untrained
@@ -37,7 +40,12 @@ from cluenet_mm.cli import (
 )
 from cluenet_mm.config import read_config
 from cluenet_mm.guard import run_tool
-from cluenet_mm.inference.images import find_images, read_image, resize_shorter_side
+from cluenet_mm.inference.images import (
+    IMAGE_SUFFIXES,
+    find_images,
+    read_image,
+    resize_shorter_side,
+)
 from cluenet_mm.inference.predictor import Predictor
 from cluenet_mm.interpret import find_backbone, to_input
 from cluenet_mm.interpret.report import (
@@ -47,10 +55,14 @@ from cluenet_mm.interpret.report import (
     write_report,
 )
 from cluenet_mm.interpret.report_images import report_image
+from cluenet_mm.terminal import counted
+from cluenet_mm.zoo import published_model
 
 # Datasets are sorted by class: a stride over all of them shows many.
 STRIDE = 37
 NO_CLASS = "Importance is for classifiers: it needs one class for the whole image."
+# Of images for the published network, which was trained on 32 x 32: more points to see.
+PUBLISHED_SIZE = 96
 # In place of a checkpoint: the weights that a training would begin with.
 UNTRAINED = "untrained"
 UNRANKED = {
@@ -68,10 +80,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "images",
         nargs="+",
-        help="files, folders, patterns, or `val` for samples of the config's dataset",
+        metavar="IMAGE ... [CONFIG CHECKPOINT]",
+        help="files, folders, patterns, or `val` for samples of the config's dataset; "
+        "then path or name of a config, and its weights",
     )
-    parser.add_argument("config", help="path or name of a config")
-    parser.add_argument("checkpoint", help="weights of that config")
     parser.add_argument(
         "--beside",
         nargs=2,
@@ -79,7 +91,12 @@ def parse_args() -> argparse.Namespace:
         help=f"a second network, on the same images; {UNTRAINED!r} in place of a "
         "checkpoint shows it before its training",
     )
-    parser.add_argument("--out", type=output_file, required=True, help="the HTML file")
+    parser.add_argument(
+        "--out",
+        type=output_file,
+        default="report.html",
+        help="the HTML file (default: %(default)s)",
+    )
     parser.add_argument(
         "--limit", type=positive, default=8, help="at most so many images (default: 8)"
     )
@@ -115,7 +132,20 @@ def parse_args() -> argparse.Namespace:
     )
     add_max_pixels(parser)
     add_cfg_options(parser)
-    return parse_arguments(parser)
+    args = parse_arguments(parser)
+    args.config = args.checkpoint = None
+    if not names_images(args.images[-1]):
+        if len(args.images) < 3:
+            parser.error("CONFIG needs its CHECKPOINT; leave out both or none")
+        *args.images, args.config, args.checkpoint = args.images
+    elif args.size is None:
+        args.size = PUBLISHED_SIZE
+    return args
+
+
+def names_images(word: str) -> bool:
+    """Whether a word of the command line names images, and not a checkpoint."""
+    return Path(word).suffix.lower() in IMAGE_SUFFIXES or Path(word).is_dir()
 
 
 def sources(
@@ -149,14 +179,18 @@ def resized(predictor: Predictor, path: Path, size: int) -> BaseDataElement:
 
 
 def load(
-    config: str, checkpoint: str, args: argparse.Namespace
+    config: str | None, checkpoint: str | None, args: argparse.Namespace
 ) -> tuple[Predictor, str, Iterator[tuple[str, Callable[[], BaseDataElement]]]]:
     """A network, one line about it, and its predictions for the images.
 
     Raises:
         ValueError: It holds no clusters, or ``--size`` does not suit its task.
     """
-    cfg = read_config(config, args.cfg_options)
+    if config is None:
+        cfg, checkpoint = published_model()
+        config = cfg.filename
+    else:
+        cfg = read_config(config, args.cfg_options)
     weights = checkpoint
     if checkpoint == UNTRAINED:
         torch.manual_seed(0)
@@ -241,7 +275,8 @@ def main() -> int:
         except OSError as error:
             fail(error)
         size = args.out.stat().st_size / 1e6
-        print(f"{args.out}: images: {len(shown)}, {size:.1f} MB; open it in a browser")
+        number = counted(len(shown), "image")
+        print(f"{args.out}: {number}, {size:.1f} MB; open it in a browser")
     return report_failures(failed, len(found))
 
 
