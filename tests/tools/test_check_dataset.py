@@ -143,7 +143,7 @@ def test_broken_annotations_are_one_line(folder, content, message):
     path.unlink() if content is None else path.write_text(content)
     line, printed, _ = check(dense_data.detector_config(folder))
     assert message in line
-    assert line.startswith("error: train: ")
+    assert line.startswith("error: cannot read train: ")
     assert "\n" not in line
     assert "Traceback" not in printed
 

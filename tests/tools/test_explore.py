@@ -552,9 +552,14 @@ def workplace(tmp_path, monkeypatch):
         (["cut.png"], "error: cannot decode cut.png: it is damaged or not an image"),
         (
             ["good.png", "none.png"],
-            "error: cannot read images: none.png does not exist",
+            "error: cannot read images: none.png does not exist. Give a file, a folder or "
+            "a pattern such as 'photos/*.jpg'",
         ),
-        (["empty"], "error: cannot read images: empty contains none"),
+        (
+            ["empty"],
+            "error: cannot read images: empty contains none. Give a folder with images "
+            "(.bmp, .jpeg, .jpg, .png, .ppm, .tif, .tiff, .webp)",
+        ),
         (["good.png", "--size", "0"], "argument --size: 0 is not positive"),
         (["good.png", "--size", "99999"], "argument --size: 99999 is more than 16384"),
         (["good.png", "--out", "empty"], "empty is a folder: give the name of a file"),
