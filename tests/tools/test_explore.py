@@ -552,8 +552,8 @@ def workplace(tmp_path, monkeypatch):
         (["cut.png"], "error: cannot decode cut.png: it is damaged or not an image"),
         (
             ["good.png", "none.png"],
-            "error: cannot read images: none.png does not exist. Give a file, a folder or "
-            "a pattern such as 'photos/*.jpg'",
+            "error: cannot read images: none.png does not exist. Give a file, a folder "
+            "or a pattern such as 'photos/*.jpg'",
         ),
         (
             ["empty"],
