@@ -50,7 +50,7 @@ def unknown_keys(cfg: Mapping, options: Mapping[str, Any]) -> list[str]:
     """
     lines = []
     for key in options:
-        near = _nearest(dict(cfg.items()), key)  # a Config is no mapping
+        near = _nearest(dict(cfg.items()), key)  # a Config is not a mapping
         if near is not None:
             hint = f"; is {near} meant?" if near else ", and nothing reads it"
             lines.append(f"the config has no {key}{hint}")

@@ -1,4 +1,4 @@
-r"""Check the files of a config's datasets, before a training stumbles over them.
+r"""Check the files of a config's datasets, before training.
 
 Counts and the histogram of the classes; then the faults: missing and damaged files,
 boxes outside their image or without area, masks that cannot be read, annotations of

@@ -152,8 +152,8 @@ class CLUENet(ClusterBackbone):
         arch: Variant: ``micro_cifar`` (for 32 px), ``micro``, ``tiny``, ``small``,
             ``base``, or a dict with the keys of a row of ``arch_settings``.
         cluster_grids: Centers per stage and head, as rows and columns: an int for
-            squares in all stages, or one int or pair per stage. They are no weights and
-            may change after training. The paper takes 4 for 32 px and 7 for 224 px.
+            squares in all stages, or one int or pair per stage. They are not weights
+            and may change after training. The paper takes 4 for 32 px and 7 for 224 px.
         in_channels: Channels of the image.
         out_indices: Stages to return; negative ones count from the end.
         frozen_stages: -1 freezes nothing, ``k`` the embedding and ``k`` stages.
@@ -165,7 +165,7 @@ class CLUENet(ClusterBackbone):
             :meth:`forward`; with more the nearest cells and their similarities.
         pool_window: 0 pools a point to the most similar center of its map, as the
             release does; an odd side limits it to the square of centers around half its
-            row and column. It is no weight.
+            row and column. It is not a weight.
         init_cfg: Initialization config; ``None`` initializes as the release does.
 
     Raises:

@@ -48,7 +48,7 @@ class FEC(RegionBackbone):
             :meth:`forward`; with more the nearest cells and their similarities.
         pool_window: 0 pools a point to the most similar center of its region, as the
             release does; an odd side limits it to the square of centers around half its
-            row and column. It is no weight.
+            row and column. It is not a weight.
         init_cfg: Initialization config; ``None`` initializes as the release does.
         proposal_grids: Old name of ``cluster_grids``.
 

@@ -42,7 +42,7 @@ def convert_file(
 
     Raises:
         FileNotFoundError: If ``source`` does not exist.
-        CheckpointError: If it is no readable checkpoint, or its keys do not fit.
+        CheckpointError: If it is not a readable checkpoint, or its keys do not fit.
     """
     official = find_state_dict(load_checkpoint(source), source)
     state_dict, meta = convert_state_dict(official, family, arch)

@@ -24,8 +24,8 @@ class LoadPanoptic(LoadAnnotations):
     - ``gt_seg_map``: ``(H, W)`` uint8 classes, first the things, then the stuff; 255
       where no segment is.
 
-    A crowd is no instance: it is in the semantic map only. Without ``seg_map_path``,
-    as in a test set without labels, only the boxes are there.
+    A crowd is not an instance: it is in the semantic map only. Without
+    ``seg_map_path``, as in a test set without labels, only the boxes are there.
 
     Args:
         with_bbox: Whether to load boxes.

@@ -55,8 +55,8 @@ class ClusterCriterion(nn.Module):
     random points, as in Mask2Former.
 
     Args:
-        num_classes: Classes ``K``; things stand in front of stuff.
-        num_sampled: Number of sampled centers; they stand in front.
+        num_classes: Classes ``K``; things come before stuff.
+        num_sampled: Number of sampled centers; they come first.
         num_learned: Number of learned centers, one for each of the last classes.
         with_box: Whether boxes are predicted.
         with_mask: Whether masks are predicted.

@@ -187,7 +187,7 @@ class ClusterDecoder(BaseModule):
 
         Returns:
             Predictions after the initialization and after every layer. Sampled centers
-            stand in front of learned ones.
+            come before learned ones.
 
         Raises:
             ValueError: If the number of maps is wrong.

@@ -30,7 +30,7 @@ class ClusterHead(BaseModule):
             things and stuff; the boxes help to match centers with objects, and are not
             among the results).
         in_channels: Channels of the pyramid.
-        num_things: Classes of things, which stand in front.
+        num_things: Classes of things, which come first.
         num_stuff: Classes of stuff; only for ``"panoptic"``.
         sample_grid: Rows and columns of centers that are sampled for things.
         decoder: Further options of :class:`ClusterDecoder`.

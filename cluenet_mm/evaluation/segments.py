@@ -34,7 +34,7 @@ class Segmentation(NamedTuple):
         labels: Sequence[int],
         crowd: Sequence[bool],
     ) -> "Segmentation":
-        """Make one from the ids of pixels; ids that are not listed are no segment."""
+        """Make one from the ids of pixels; ids that are not listed are not segments."""
         listed = np.asarray(listed, np.int64)
         order = np.argsort(listed)
         position = np.searchsorted(listed[order], ids)
@@ -49,7 +49,7 @@ class Segmentation(NamedTuple):
 
         Args:
             codes: ``(H, W)`` int.
-            nothing: Classes that stand for no segment.
+            nothing: Classes that mean "no segment".
         """
         found, index = np.unique(codes, return_inverse=True)
         labels = found % INSTANCE_OFFSET

@@ -24,7 +24,7 @@ _LARGEST_WITH_NAMES = 512 * 512
 
 
 def build_visualizer(cfg: Config, metainfo: Mapping) -> Visualizer:
-    """Build the visualizer of a config's task, without storage of its own.
+    """Build the visualizer of a config's task, without its own storage.
 
     Args:
         cfg: Its ``default_scope`` is the task; options of its ``visualizer`` hold.

@@ -19,7 +19,7 @@ def build_model(cfg: Config, checkpoint: str | None = None) -> nn.Module:
         The model in evaluation mode, on the CPU.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If the file does not exist.
         CheckpointError: If it cannot be read, or holds other weights.
     """
     init_default_scope(cfg.get("default_scope", "mmengine"))

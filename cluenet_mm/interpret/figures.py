@@ -61,7 +61,7 @@ def feature_colors(centers: np.ndarray | Tensor, index: np.ndarray) -> np.ndarra
 
     Args:
         centers: ``(K, D)`` features.
-        index: Clusters of the points, of any shape; negative ones are no clusters.
+        index: Clusters of the points, of any shape; negative ones are not clusters.
 
     Returns:
         ``(K, 3)`` uint8, RGB; gray for centers without members.

@@ -56,7 +56,7 @@ def from_sample(model: nn.Module, sample: Mapping) -> tuple[Tensor, np.ndarray]:
         sample: What a dataset's pipeline packs: ``inputs`` and ``data_samples``.
 
     Returns:
-        ``(1, 3, H, W)``, normalized, and its upper left part that is no padding,
+        ``(1, 3, H, W)``, normalized, and its upper left part that is not padding,
         ``(h, w, 3)`` uint8, RGB.
     """
     height, width = sample["inputs"].shape[-2:]

@@ -59,7 +59,7 @@ class SegmentationScores:
         Args:
             segments: ``(H, W)`` integers from 0.
             truth: ``(H, W)`` integers, negative where nothing is known.
-            background: Label that is no object: an area like the others, except that
+            background: Label outside all objects: an area like the others, except that
                 ``best_iou`` does not ask for it.
             tolerance: Of the boundaries, in pixels.
             image: ``(H, W, 3)``, whose colors are to be explained.
@@ -144,7 +144,7 @@ def best_match_iou(
     Args:
         segments: ``(H, W)`` integers from 0.
         truth: ``(H, W)`` integers: objects, or classes where there are no objects.
-        background: Label that is no object.
+        background: Label outside all objects.
     """
     shared, _ = _contingency(segments, truth)
     areas = shared.sum(axis=0)

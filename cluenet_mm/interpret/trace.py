@@ -11,7 +11,7 @@ Four grids occur, and methods that return maps take the name of one as ``grid``:
   to the point of the stage's map that it became part of;
 * ``"pixels"``: the pixels of the input, each with the point whose window of the
   embedding holds it and has the nearest center. A pixel that no window holds, such as
-  the last rows of an image whose height is no multiple of a 4 x 4 patch, influences
+  the last rows of an image whose height is not a multiple of a 4 x 4 patch, influences
   nothing and is marked (-1, or NaN for numbers);
 * ``"image"``: as ``"pixels"``, but such a pixel goes with the nearest point, which
   suits pictures and comparisons with segmentations.
@@ -226,7 +226,7 @@ class Trace:
 
     def to(self, device: torch.device | str) -> "Trace":
         """The same trace on another device."""
-        moved = {}  # blocks that share an assignment go on doing so
+        moved = {}  # blocks that share an assignment keep sharing it
         for block in {id(b): b for blocks in self.blocks for b in blocks}.values():
             tensors = {
                 f.name: getattr(block, f.name).to(device)

@@ -84,7 +84,7 @@ class ClusterPool(nn.Module):
         out_channels: Channels ``C'`` of the output.
         fold_grid: Rows and columns of regions, those of the stage behind.
         window: 0, or the side of the square of centers of its region that a point may
-            join, around half its row and column. It is no weight.
+            join, around half its row and column. It is not a weight.
     """
 
     def __init__(
@@ -191,7 +191,7 @@ class ImprovedClusterPool(nn.Module):
         out_channels: Channels ``C'`` of the output.
         out_norm: Whether the clustered branch ends with a LayerNorm.
         window: 0, or the side of the square of centers that a point may join, around
-            half its row and column. It is no weight.
+            half its row and column. It is not a weight.
     """
 
     def __init__(

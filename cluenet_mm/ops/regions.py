@@ -48,7 +48,7 @@ class Folds(NamedTuple):
         grid: Rows and columns of regions.
         region: Rows and columns of points in a region.
         valid: ``(grid rows * grid columns, region rows, region columns, 1)`` bool, or
-            ``None`` where there is no padding.
+            ``None`` if there is no padding.
     """
 
     size: tuple[int, int]

@@ -9,6 +9,6 @@ default_hooks = dict(
     ),
     logger=dict(type="LoggerHook", interval=50),
 )
-# Every run has a seed, so that a resumed one goes on as it would have.
+# Every run has a seed, so that a resumed one equals an uninterrupted one.
 randomness = dict(seed=0, deterministic=False)
 custom_hooks = [dict(type="cluenet_mm.EpochSeedHook")]

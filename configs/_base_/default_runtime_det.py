@@ -6,6 +6,6 @@ default_hooks = dict(
     # crash while writing leaves two whole ones.
     checkpoint=dict(max_keep_ckpts=3, save_best="coco/segm_mAP"),
 )
-# Every run has a seed, so that a resumed one goes on as it would have.
+# Every run has a seed, so that a resumed one equals an uninterrupted one.
 randomness = dict(seed=0, deterministic=False)
 custom_hooks = [dict(type="cluenet_mm.EpochSeedHook")]

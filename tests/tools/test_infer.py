@@ -15,6 +15,7 @@ import toy
 from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 
+import cluenet_mm
 from cluenet_mm import config_path
 from cluenet_mm.inference import Predictor
 
@@ -313,3 +314,30 @@ def test_an_interrupted_run_goes_on(folder, tmp_path):
             path.unlink()
     _, printed = dense_data.run_tool(*command)
     assert f"{done} of " in printed
+
+
+def test_a_photograph_alone_is_classified_by_the_published_network(
+    tmp_path, monkeypatch
+):
+    image = np.random.default_rng(0).integers(0, 256, (90, 140, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "photo.png"), cv2.GaussianBlur(image, (0, 0), 9))
+    monkeypatch.chdir(tmp_path)
+    status, printed = dense_data.run_tool("infer.py", "photo.png")
+    network = cluenet_mm.load_model("cluenet_micro_cifar100")
+    ((name, score),) = network.predict(network.transform("photo.png"), topk=1)[0]
+    assert status == 0
+    assert f"photo.png: {name} {score:.2f}\n1 new result in found" in printed
+    record = json.loads(Path("found/preds/photo.json").read_text())
+    assert (record["class"], len(record["scores"])) == (name, 100)
+    _, printed = dense_data.run_tool("infer.py", "photo.png", "cluenet/cls_digits")
+    assert "CONFIG needs its CHECKPOINT" in printed
+
+
+def test_a_large_image_in_a_pipeline_for_small_ones_is_said_once(tmp_path, capsys):
+    path = config_path("cluenet/cls_digits")
+    weights = dense_data.save_weights(path, tmp_path / "weights.pth")
+    predictor = Predictor(Config.fromfile(path), str(weights))
+    for side, times in ((128, 0), (150, 1), (150, 0)):
+        cv2.imwrite(str(tmp_path / "image.png"), np.zeros((side, side, 3), np.uint8))
+        predictor(tmp_path / "image.png")
+        assert capsys.readouterr().err.count("does not resize") == times

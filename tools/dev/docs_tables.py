@@ -35,7 +35,7 @@ from cluenet_mm.weights import published
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
-Row = dict[str, str]  # what stands in the columns, by their titles
+Row = dict[str, str]  # contents of the columns, by their titles
 
 # Of each kind: where its entries are, and what each of them must hold.
 CASES = ("cases", {"label", "mode", "shape", "batch"})

@@ -9,7 +9,7 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         custom_keys=dict(
             backbone=dict(lr_mult=0.1),
-            # Learned centers and the scalars of a backbone are no matrices to decay.
+            # Learned centers and the scalars of a backbone are not matrices to decay.
             attn_alpha=dict(lr_mult=0.1, decay_mult=0.0),
             assignment=dict(lr_mult=0.1, decay_mult=0.0),
             learned=dict(decay_mult=0.0),

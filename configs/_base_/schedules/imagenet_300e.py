@@ -24,7 +24,7 @@ test_dataloader = val_dataloader
 # 1024 images a step: 128 x 8 devices -> 1e-3. Other sizes: --auto-scale-lr.
 optim_wrapper = dict(
     type="cluenet_mm.GuardedOptimWrapper",
-    # The scalars of the clustering (temperature, scale, shift) are no weights to decay.
+    # The scalars of the clustering (temperature, scale, shift) do not decay.
     paramwise_cfg=dict(
         custom_keys=dict(
             attn_alpha=dict(decay_mult=0.0),
