@@ -227,7 +227,7 @@ def test_a_detector_with_rois_refuses_amp_on_a_cpu(folder, tmp_path):
     output = toy.run(tmp_path, *command, status=1)
     (error,) = (line for line in output.splitlines() if line.startswith("error: "))
     assert "NMS and RoIAlign" in error
-    assert "train without --amp" in error
+    assert "Leave out --amp" in error
     assert "Traceback" not in output
     assert not list(tmp_path.iterdir())
 
