@@ -201,16 +201,30 @@ class ClusterBackbone(BaseModule):
             :class:`~cluenet_mm.layers.Membership` of every stage but the last that is
             built, in ascending order.
         """
-        x = self.embed(image)
+        return self.forward_from(0, self.embed(image))
+
+    def forward_from(
+        self, first: int, x: Tensor
+    ) -> tuple[Tensor | tuple[Membership, ...], ...]:
+        """Run the blocks of a stage and all that is behind them.
+
+        Args:
+            first: The stage, from 0.
+            x: ``(B, h, w, C)``, what the stage's blocks get: points of the embedding,
+                or what the reducer in front of the stage returns.
+
+        Returns:
+            As :meth:`forward`, without what lies in front of the stage.
+        """
         outputs, memberships = [], []
-        for i, stage in enumerate(self.stages):
-            if i > 0:
+        for i in range(first, self.num_stages):
+            if i > first:
                 x = self.reducers[i - 1](x, self.nearest_cells)
                 if self.nearest_cells:
                     x, membership = x
                     memberships.append(membership)
             state = None
-            for block in stage:
+            for block in self.stages[i]:
                 if self.with_cp and torch.is_grad_enabled():
                     x, state = checkpoint(block, x, state, use_reentrant=False)
                 else:

@@ -1,6 +1,6 @@
 """Which clusters a prediction rests on, and whether that ranking tells the truth."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,11 @@ from torch import Tensor, nn
 from .trace import Trace, find_backbone
 
 Predictor = Callable[[Tensor], Tensor]
-"""Probabilities ``(n, classes)`` of normalized images ``(n, 3, H, W)``."""
+"""Probabilities ``(n, classes)`` of normalized images ``(n, 3, H, W)``, or of maps."""
+
+# Numbers in the images of a forward pass: on a CPU more of them leave its cache (2^18
+# are 21 images of 64 x 64 pixels), on a GPU fewer leave it idle.
+_CPU_BATCH, _GPU_BATCH = 2**18, 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +24,8 @@ class ReceptiveFields:
     Attributes:
         clusters: ``(K,)`` int64, the clusters, ascending.
         masks: ``(K, H, W)`` bool; they do not overlap. A pixel that no window of the
-            embedding holds is in none, and without influence.
+            embedding holds is in none, and without influence. Of the grid ``"map"``
+            ``(K, h, w)``, the points of the stage.
     """
 
     clusters: Tensor
@@ -28,7 +33,12 @@ class ReceptiveFields:
 
 
 def receptive_fields(
-    maps: Trace, sample: int = 0, stage: int = -1, block: int = -1, head: int = 0
+    maps: Trace,
+    sample: int = 0,
+    stage: int = -1,
+    block: int = -1,
+    head: int = 0,
+    grid: str = "pixels",
 ) -> ReceptiveFields:
     """Exact sets of input pixels that the clusters of a block stand for.
 
@@ -42,9 +52,12 @@ def receptive_fields(
         stage: Stage; the last by default.
         block: Block of the stage; the last by default.
         head: Head of the block.
+        grid: Where the masks are: one of :data:`.GRIDS`. The clusters are the same,
+            those that have pixels.
     """
-    index = maps.clusters(stage, block, "pixels")[sample, head]  # (H, W)
-    clusters = index[index >= 0].unique()
+    pixels = maps.clusters(stage, block, "pixels")[sample, head]  # (H, W)
+    clusters = pixels[pixels >= 0].unique()
+    index = maps.clusters(stage, block, grid)[sample, head]
     return ReceptiveFields(clusters, index == clusters[:, None, None])
 
 
@@ -107,15 +120,15 @@ class Importance:
         return self.score.argsort(descending=True, stable=True)
 
 
-def importance(
+def importances(
     predict: Predictor,
     image: Tensor,
     masks: Tensor,
-    label: int,
+    labels: Sequence[int],
     blank: float | Tensor = 0.0,
-    batch_size: int = 32,
-) -> Importance:
-    """Importance of regions for a class.
+    batch_size: int | None = None,
+) -> list[Importance]:
+    """Importance of regions for classes, which share the forward passes.
 
     The score of a region ``r`` for the class ``c`` is the mean of two numbers::
 
@@ -126,20 +139,117 @@ def importance(
     the value ``blank``.
 
     Args:
-        predict: From :func:`class_probabilities`, or any function like it.
+        predict: From :func:`class_probabilities`, or any function like it; that of a
+            :func:`stage_input`, with its features and masks of points, blanks inside
+            the network.
         image: ``(3, H, W)``, normalized.
         masks: ``(K, H, W)`` bool, such as :class:`ReceptiveFields` holds.
-        label: The class.
-        blank: Value of blanked pixels, or ``(3,)`` one a channel, normalized. Zero is
-            the mean color of the training data.
-        batch_size: Images a forward pass; ``2 K + 1`` are predicted.
+        labels: The classes.
+        blank: Value of blanked pixels, ``(3,)`` one a channel, or an image of
+            ``image``'s shape, normalized. Zero is the mean color of the training data.
+        batch_size: Images a forward pass; ``2 K + 1`` are predicted. By default as
+            many as suit the device.
 
     Returns:
-        :class:`Importance`, on the CPU.
+        :class:`Importance` for each class, on the CPU.
     """
     kept = torch.cat([torch.ones_like(masks[:1]), ~masks, masks])
-    found = _probabilities(predict, image, kept, label, blank, batch_size)
-    return Importance(found[0].item(), *found[1:].chunk(2))
+    found = _probabilities(predict, image, kept, blank, batch_size)
+    return [
+        Importance(column[0].item(), *column[1:].chunk(2))
+        for column in found[:, list(labels)].unbind(1)
+    ]
+
+
+def importance(
+    predict: Predictor,
+    image: Tensor,
+    masks: Tensor,
+    label: int,
+    blank: float | Tensor = 0.0,
+    batch_size: int | None = None,
+) -> Importance:
+    """Importance of regions for one class; arguments as for :func:`importances`."""
+    return importances(predict, image, masks, [label], blank, batch_size)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class StageInput:
+    """What the blocks of a stage get of an image, and what they make of it.
+
+    Attributes:
+        predict: Probabilities ``(n, classes)`` of maps ``(n, C, h, w)`` in front of the
+            stage: only what is behind them runs.
+        features: ``(C, h, w)``, the map of the image.
+        blank: ``(C, h, w)``, the map of a blank image.
+    """
+
+    predict: Predictor
+    features: Tensor
+    blank: Tensor
+
+
+@torch.no_grad()
+def stage_input(
+    model: nn.Module, image: Tensor, stage: int = -1, blank: float | Tensor = 0.0
+) -> StageInput:
+    """Look at a stage as at a network whose image is the map in front of its blocks.
+
+    Blanking points there is cheap, since the stages in front run once for all regions.
+    It is another question than blanking pixels: the points that remain still know what
+    earlier stages told them. A point that is blanked takes the features that a blank
+    image has at its place, so that with all of them blanked the prediction is that of
+    the blank image. Such patches of activations are those of Vig et al., NeurIPS 2020,
+    and Geiger et al., NeurIPS 2021; erasing parts of a representation goes back to Li
+    et al., arXiv 1612.08220.
+
+    Args:
+        model: A classifier of mmpretrain with a clustering backbone.
+        image: ``(3, H, W)``, normalized.
+        stage: A stage; negative ones count from the end.
+        blank: Of the blank image: a value, or ``(3,)`` one a channel.
+
+    Raises:
+        ValueError: The model is no such classifier, or its head sees stages in front of
+            this one.
+
+    Example:
+        >>> inside = stage_input(model, images[0])
+        >>> masks = receptive_fields(trace(model, images), grid="map").masks
+        >>> importance(inside.predict, inside.features, masks, label, inside.blank)
+    """
+    backbone = find_backbone(model)
+    stage %= backbone.num_stages
+    if not hasattr(model, "head") or not hasattr(model, "with_neck"):
+        raise ValueError(
+            f"cannot blank points of {type(model).__name__}: only classifiers of "
+            "mmpretrain are known to use nothing but the backbone. Blank pixels."
+        )
+    if backbone.out_indices[0] < stage or backbone.nearest_cells:
+        raise ValueError(
+            f"cannot blank points of stage {stage + 1}: the head sees stages in front "
+            "of it, too. Blank pixels."
+        )
+    image = image.to(next(model.parameters()).device)
+    empty = torch.as_tensor(blank, dtype=image.dtype, device=image.device)
+    empty = empty.view(-1, 1, 1).expand_as(image)
+    seen = []
+    handle = backbone.stages[stage][0].register_forward_pre_hook(
+        lambda _, args: seen.append(args[0].permute(0, 3, 1, 2))
+    )
+    try:
+        backbone(torch.stack([image, empty]))
+    finally:
+        handle.remove()
+
+    @torch.no_grad()
+    def predict(maps: Tensor) -> Tensor:
+        outputs = backbone.forward_from(stage, maps.permute(0, 2, 3, 1))
+        if model.with_neck:
+            outputs = model.neck(outputs)
+        return model.head(outputs).float().softmax(1)
+
+    return StageInput(predict, *seen[0])
 
 
 def grad_cam(model: nn.Module, images: Tensor, label: int) -> Tensor:
@@ -204,7 +314,7 @@ def insertion_curve(
     order: Tensor,
     label: int,
     blank: float | Tensor = 0.0,
-    batch_size: int = 32,
+    batch_size: int | None = None,
 ) -> Curve:
     """Probability while regions are inserted into a blank image, in an order.
 
@@ -217,10 +327,10 @@ def insertion_curve(
         order: ``(K,)``, regions, the most important first.
         label: The class.
         blank: Value of pixels that are not there.
-        batch_size: Images a forward pass.
+        batch_size: Images a forward pass; by default what suits the device.
     """
     present = _unions(masks, order)
-    found = _probabilities(predict, image, present, label, blank, batch_size)
+    found = _probabilities(predict, image, present, blank, batch_size)[:, label]
     return Curve(_fractions(present), found.numpy())
 
 
@@ -231,7 +341,7 @@ def deletion_curve(
     order: Tensor,
     label: int,
     blank: float | Tensor = 0.0,
-    batch_size: int = 32,
+    batch_size: int | None = None,
 ) -> Curve:
     """Probability while regions are blanked, in an order: a small area is good.
 
@@ -239,7 +349,7 @@ def deletion_curve(
     that are in no mask.
     """
     gone = _unions(masks, order)
-    found = _probabilities(predict, image, ~gone, label, blank, batch_size)
+    found = _probabilities(predict, image, ~gone, blank, batch_size)[:, label]
     return Curve(_fractions(gone), found.numpy())
 
 
@@ -258,20 +368,22 @@ def _probabilities(
     predict: Predictor,
     image: Tensor,
     kept: Tensor,
-    label: int,
     blank: float | Tensor,
-    batch_size: int,
+    batch_size: int | None,
 ) -> Tensor:
-    """Probability of the class for every mask of pixels that are kept, on the CPU."""
+    """Probabilities for every mask of pixels that are kept, on the CPU."""
     blank = torch.as_tensor(blank, dtype=image.dtype, device=image.device)
-    blank = blank.view(-1, 1, 1)  # (1 or 3, 1, 1)
-
-    def batches() -> Iterator[Tensor]:
-        for part in kept.to(image.device).split(batch_size):
-            images = torch.where(part.unsqueeze(1), image, blank)
-            yield predict(images)[:, label].double().cpu()
-
-    return torch.cat(list(batches()))
+    if blank.dim() < 3:
+        blank = blank.view(-1, 1, 1)  # (1 or 3, 1, 1)
+    if batch_size is None:
+        numbers = _CPU_BATCH if image.device.type == "cpu" else _GPU_BATCH
+        batch_size = max(numbers // image.numel(), 1)
+    return torch.cat(
+        [
+            predict(torch.where(part.unsqueeze(1), image, blank)).double().cpu()
+            for part in kept.to(image.device).split(batch_size)
+        ]
+    )
 
 
 @dataclass(frozen=True)
@@ -299,7 +411,7 @@ def faithfulness(
     masks: Tensor,
     label: int,
     blank: float | Tensor = 0.0,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     random_orders: int = 5,
     seed: int = 0,
     ranking: Tensor | None = None,
@@ -312,15 +424,15 @@ def faithfulness(
         masks: ``(K, H, W)`` bool, without overlap.
         label: The class.
         blank: Value of blanked pixels.
-        batch_size: Images a forward pass.
+        batch_size: Images a forward pass; by default what suits the device.
         random_orders: Random orders to average over.
         seed: Of these orders.
         ranking: ``(K,)``, regions, the most important first, of another method; by
             default :func:`importance` ranks them.
     """
-    options = (label, blank, batch_size)
+    options = (blank, batch_size)
     if ranking is None:
-        ranking = importance(predict, image, masks, *options).order
+        ranking = importance(predict, image, masks, label, *options).order
     generator = torch.Generator().manual_seed(seed)
     orders = [ranking]
     orders += [
@@ -330,7 +442,7 @@ def faithfulness(
     for order in orders:  # both curves at once: large batches of what may be few
         first = _unions(masks, order)
         kept, fractions = torch.cat([first, ~first]), _fractions(first)
-        found = _probabilities(predict, image, kept, *options).numpy()
+        found = _probabilities(predict, image, kept, *options)[:, label].numpy()
         areas.append([Curve(fractions, part).area for part in np.split(found, 2)])
     (insertion, deletion), *others = areas
     random_insertion, random_deletion = np.mean(others, axis=0)

@@ -9,8 +9,10 @@ from cluenet_mm.interpret import (
     faithfulness,
     grad_cam,
     importance,
+    importances,
     insertion_curve,
     receptive_fields,
+    stage_input,
     trace,
 )
 
@@ -59,6 +61,21 @@ def test_regions_are_predicted_in_batches():
     found = importance(counting, IMAGE, MASKS, 1, batch_size=4)
     assert sizes == [4, 4, 1]
     assert torch.equal(found.score, importance(predict, IMAGE, MASKS, 1).score)
+
+
+def test_classes_share_their_forward_passes():
+    calls = []
+
+    def counting(images):
+        calls.append(len(images))
+        return predict(images)
+
+    both = importances(counting, IMAGE, MASKS, [0, 1])
+    assert calls == [9]
+    for label, found in enumerate(both):
+        expected = importance(predict, IMAGE, MASKS, label)
+        assert found.full == expected.full
+        assert torch.equal(found.score, expected.score)
 
 
 def test_curves_are_what_the_hand_counts():
@@ -185,3 +202,54 @@ def test_a_given_ranking_is_measured(classifier):
     found = faithfulness(predict, images[0], masks, 1, ranking=order)
     curve = insertion_curve(predict, images[0], masks, order, 1)
     assert found.insertion == pytest.approx(curve.area)
+
+
+@pytest.mark.parametrize("stage", [0, 1, -1])
+def test_points_are_blanked_inside_the_network(classifier, stage):
+    """Against the slow way: the whole network for every cluster, with a hook."""
+    images = torch.randn(1, 3, 39, 48, generator=torch.Generator().manual_seed(2))
+    inside = stage_input(classifier, images[0], stage, blank=0.5)
+    maps = trace(classifier, images)
+    fields = receptive_fields(maps, stage=stage, grid="map")
+    assert fields.masks.shape[1:] == maps.sizes[stage] == inside.features.shape[1:]
+    assert torch.equal(fields.clusters, receptive_fields(maps, stage=stage).clusters)
+    found = importance(
+        inside.predict, inside.features, fields.masks, 1, inside.blank, batch_size=3
+    )
+
+    def whole(kept):
+        def exchange(module, args):
+            x, blank = args[0]
+            return torch.where(kept.unsqueeze(-1), x, blank)[None], args[1]
+
+        first = classifier.backbone.stages[stage][0]
+        handle = first.register_forward_pre_hook(exchange)
+        pair = torch.cat([images, torch.full_like(images, 0.5)])
+        with torch.no_grad():
+            logits = classifier(pair, mode="tensor")
+        handle.remove()
+        return logits.softmax(1)[0, 1].item()
+
+    assert len(fields.masks) > 1
+    for i, mask in enumerate(fields.masks):
+        assert found.blanked[i].item() == pytest.approx(whole(~mask), abs=1e-5)
+        assert found.kept[i].item() == pytest.approx(whole(mask), abs=1e-5)
+    # Nothing blanked is the image; everything blanked is the blank image.
+    predict = class_probabilities(classifier)
+    torch.testing.assert_close(inside.predict(inside.features[None]), predict(images))
+    torch.testing.assert_close(
+        inside.predict(inside.blank[None]), predict(torch.full_like(images, 0.5))
+    )
+    assert found.full == pytest.approx(predict(images)[0, 1].item(), abs=1e-6)
+    assert not classifier.backbone.stages[stage][0]._forward_pre_hooks
+
+
+def test_points_of_a_stage_that_the_head_sees_past_cannot_be_blanked(classifier):
+    image = torch.randn(3, 32, 32)
+    with pytest.raises(ValueError, match="cannot blank points of CLUENet: only"):
+        stage_input(classifier.backbone, image)
+    classifier.backbone.out_indices = (0, 3)
+    classifier.backbone.norm0 = nn.LayerNorm(8)
+    with pytest.raises(ValueError, match="of stage 4: the head sees stages in front"):
+        stage_input(classifier, image)
+    assert stage_input(classifier, image, stage=0).features.shape == (8, 8, 8)
