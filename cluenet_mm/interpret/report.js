@@ -464,7 +464,8 @@
     const note = $("clusters-note");
     if (ranked) {
       note.replaceChildren(
-        `By importance for ${importance.name} (${importance.probability.toFixed(3)}): `,
+        `By importance for ${importance.name} (${importance.probability.toFixed(3)}), `,
+        importance.blanked === "points" ? "its points blanked in front of the stage: " : "its pixels blanked: ",
         element("span", { className: "drop key", text: "drop without it" }),
         ", ",
         element("span", { className: "keep key", text: "probability of it alone" }),

@@ -7,7 +7,6 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from ..inference.predictor import Predictor
-from .importance import class_probabilities
 from .pixels import to_picture
 from .report import Finding, Ranking, ReportImage, rank_clusters
 from .segments import merge_tree
@@ -24,8 +23,6 @@ _TITLES = {
 }
 _FINDINGS = 5
 _INSTANCES = 20
-# Pixels of a forward pass when importance is computed: 32 images of 224 x 224.
-_BATCH_PIXELS = 32 * 224 * 224
 
 
 class ReportError(ValueError):
@@ -39,6 +36,7 @@ def report_image(
     ranked: str = "last",
     score_thr: float = 0.3,
     segmented: bool = True,
+    blanked: str = "pixels",
 ) -> ReportImage:
     """Predict once, and keep everything that a report shows of it.
 
@@ -50,9 +48,12 @@ def report_image(
             or ``"none"``.
         score_thr: Instances with a lower score are left out.
         segmented: Whether to merge the stages to segments.
+        blanked: What ranking blanks, ``"pixels"`` or ``"points"``; see
+            :func:`.rank_clusters`.
 
     Raises:
         ReportError: The model looks at the image more than once.
+        ValueError: Points of this model cannot be blanked.
     """
     sample, inputs, maps = _look(predictor, name, predict)
     picture = to_picture(predictor.model, inputs)
@@ -61,7 +62,7 @@ def report_image(
     record = predictor.record(sample)
     ranking = None
     if predictor.scope == "mmpretrain" and ranked != "none":
-        ranking = _rank(predictor, inputs[0], maps, record, ranked)
+        ranking = _rank(predictor, inputs[0], maps, record, ranked, blanked)
     label = sample.get("gt_label")
     return ReportImage(
         name=name,
@@ -98,18 +99,23 @@ def _look(
 
 
 def _rank(
-    predictor: Predictor, image: Tensor, maps: Trace, record: dict, ranked: str
+    predictor: Predictor,
+    image: Tensor,
+    maps: Trace,
+    record: dict,
+    ranked: str,
+    blanked: str,
 ) -> Ranking:
     """Importance for the predicted class."""
     last = len(maps.layers()) - 1
     return rank_clusters(
-        class_probabilities(predictor.model),
+        predictor.model,
         image,
         maps,
         record["label"],
         record["class"],
         range(last + 1) if ranked == "all" else [last],
-        batch_size=min(32, max(1, _BATCH_PIXELS // image[0].numel())),
+        blanked=blanked,
     )
 
 

@@ -12,7 +12,15 @@ import torch
 from PIL import Image
 
 from cluenet_mm.backbones import FEC, CLUENet, ClusterFormer
-from cluenet_mm.interpret import class_probabilities, to_input, to_picture, trace
+from cluenet_mm.interpret import (
+    class_probabilities,
+    importance,
+    receptive_fields,
+    stage_input,
+    to_input,
+    to_picture,
+    trace,
+)
 from cluenet_mm.interpret.report import (
     Finding,
     ReportImage,
@@ -114,7 +122,8 @@ def test_importance_of_the_page_is_that_of_the_definition(classifier, tmp_path):
     image = to_input(classifier, noise(40, 48))
     maps = trace(classifier, image)
     predict = class_probabilities(classifier)
-    ranking = rank_clusters(predict, image[0], maps, 2, "two", [0, -1], batch_size=5)
+    options = (classifier, image[0], maps, 2, "two", [0, -1])
+    ranking = rank_clusters(*options, batch_size=5)
     assert {c.layer for c in ranking.clusters} == {0, 3}
     assert ranking.probability == pytest.approx(predict(image)[0, 2].item(), abs=1e-6)
     chosen = next(c for c in ranking.clusters if c.layer == 3 and c.head == 1)
@@ -123,6 +132,19 @@ def test_importance_of_the_page_is_that_of_the_definition(classifier, tmp_path):
     without = predict(image * ~member)[0, 2].item()
     assert chosen.kept == pytest.approx(with_it, abs=1e-6)
     assert chosen.drop == pytest.approx(ranking.probability - without, abs=1e-6)
+    inside = stage_input(classifier, image[0])
+    points = receptive_fields(maps, head=1, grid="map")
+    expected = importance(
+        inside.predict, inside.features, points.masks, 2, inside.blank
+    )
+    fast = rank_clusters(*options, blanked="points")
+    ranks = {c.cluster: c for c in fast.clusters if (c.layer, c.head) == (3, 1)}
+    assert [ranks[c].drop for c in points.clusters.tolist()] == pytest.approx(
+        expected.drop.tolist(), abs=1e-6
+    )
+    assert (ranking.blanked, fast.blanked) == ("pixels", "points")
+    with pytest.raises(ValueError, match="cannot blank 'heads'"):
+        rank_clusters(*options, blanked="heads")
     picture = to_picture(classifier, image)
     entry = ReportImage("x", picture, maps, ranking=ranking)
     write(tmp_path / "report.html", [entry])

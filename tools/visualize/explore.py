@@ -49,6 +49,7 @@ from cluenet_mm.inference.images import (
 from cluenet_mm.inference.predictor import Predictor
 from cluenet_mm.interpret import find_backbone, to_input
 from cluenet_mm.interpret.report import (
+    BLANKED,
     ReportImage,
     ReportNetwork,
     check_same_pixels,
@@ -106,6 +107,13 @@ def parse_args() -> argparse.Namespace:
         default="last",
         help="stages whose clusters are ranked: two forward passes a cluster "
         "(default: the last stage)",
+    )
+    parser.add_argument(
+        "--blank",
+        choices=BLANKED,
+        default="pixels",
+        help="rank by blanking a cluster's pixels, or its points in front of its "
+        "stage, which is faster and another question (default: pixels)",
     )
     parser.add_argument(
         "--no-segments",
@@ -244,6 +252,7 @@ def main() -> int:
                 ranked=args.importance,
                 score_thr=args.score_thr,
                 segmented=args.segments,
+                blanked=args.blank,
             )
             for predictor, predict in zip(predictors, predictions, strict=True)
         ]
