@@ -54,6 +54,7 @@ def test_quality_of_clusters_superpixels_and_a_grid(checkpoint, camvid, tmp_path
         *("fec/cls_digits", checkpoint, "--dataset", "camvid", "--data-root", camvid),
         *("--images", 2, "--faithfulness-images", 2, "--random-orders", 2),
         *("--untrained", 1, "--segments", 2, 5),
+        *("--stability-images", 2, "--pointing-grids", 0),
         *("--json", tmp_path / "new" / "quality.json", "--device", "cpu"),
     )
     assert status == 0, printed
@@ -69,7 +70,14 @@ def test_quality_of_clusters_superpixels_and_a_grid(checkpoint, camvid, tmp_path
     assert set(merged) == {(k, n) for k in (2, 5) for n in (*kinds, *_OPPONENTS)}
     assert all(merged[5, name]["count"] == 5 for name in kinds)
     ranked = {r["segments"] for r in found["faithfulness"]["rows"]}
-    assert {"clusters", "clusters by Grad-CAM", "untrained 1", "grid"} <= ranked
+    own = {"clusters", "clusters by Grad-CAM", "clusters by points"}
+    assert own | {"untrained 1", "grid"} <= ranked
+    assert found["stability"]["images"] == 2
+    assert {r["segments"] for r in found["stability"]["rows"]} == {
+        *("clusters", "untrained 1", *_OPPONENTS)
+    }
+    assert "Stability: 2 annotated images" in printed
+    assert "pointing" not in found
     # The same by hand, of the first stage, whose only head is the mean.
     model = build_model(Config.fromfile(config_path("fec/cls_digits")), checkpoint)
     entries = list(annotated_images("camvid", camvid, limit=2))

@@ -2,22 +2,30 @@
 
 Beside the clusters stand those of the same network before training, Ward's method on
 colors, Felzenszwalb's segments, SLIC superpixels and a grid of equal count. Definitions
-are in cluenet_mm/interpret/quality.py and importance.py; every mean has the half width
-of its 95 % confidence interval over images in the JSON, and of the first columns here:
+are in cluenet_mm/interpret: quality.py, stability.py, importance.py and pointing.py.
+Every mean has the half width of its 95 % confidence interval over images in the JSON,
+and most have it here:
 
 * emergence: achievable segmentation accuracy (ASA), under-segmentation error (UE),
   boundary recall (BR), best-match IoU, normalized mutual information (NMI) and adjusted
   Rand index (ARI) against annotated images, and explained variation (EV) of color; a
   head is a partition of its own, and a number the mean over heads and images;
 * segments merged from all stages, at equal numbers, without and with colors;
+* stability: adjusted Rand index of the clusters of an image and of the image shifted,
+  mirrored and with noise, brought back;
 * faithfulness, of classifiers: area under the insertion and deletion curves of the
-  ranking by importance for the predicted class, by Grad-CAM, and of random rankings, on
-  the validation images of the config, with the regions of the first head.
+  ranking by importance for the predicted class (by blanking pixels, and points in the
+  network), by Grad-CAM, and of random rankings, on the validation images of the config,
+  with the regions of the first head;
+* pointing, of classifiers: the grid pointing game of four validation images, on those
+  that are classified rightly.
 
 Examples (a config is a path or a name such as cluenet/cls_digits):
   cluster_quality.py CONFIG CHECKPOINT --dataset digits
   cluster_quality.py CONFIG CHECKPOINT --dataset coco --data-root data/coco \
       --images 50 --size 224 --json quality.json
+
+Each table has its number of images; 0 leaves it out.
 """
 
 import argparse
@@ -33,13 +41,31 @@ from mmengine.registry import DATASETS as MM_DATASETS
 from torch import nn
 
 from cluenet_mm.checkpoint import CheckpointError
-from cluenet_mm.cli import device, fail, natural, output_file, positive, side
+from cluenet_mm.cli import (
+    add_cfg_options,
+    device,
+    fail,
+    natural,
+    output_file,
+    parse_arguments,
+    positive,
+    side,
+)
 from cluenet_mm.config import read_config
 from cluenet_mm.files import write_text
 from cluenet_mm.guard import run_tool
 from cluenet_mm.inference import build_model, initialize
-from cluenet_mm.interpret.annotated_images import DATASETS, annotated_images
-from cluenet_mm.interpret.measure import measure_emergence, measure_faithfulness
+from cluenet_mm.interpret.annotated_images import (
+    DATASETS,
+    AnnotatedImage,
+    annotated_images,
+)
+from cluenet_mm.interpret.measure import (
+    measure_emergence,
+    measure_faithfulness,
+    measure_pointing,
+    measure_stability,
+)
 from cluenet_mm.interpret.pixels import evenly_spaced
 from cluenet_mm.interpret.quality import BOUNDARY_TOLERANCE
 
@@ -49,7 +75,31 @@ ROOTS = {
     "camvid": "data/camvid",
 }
 EMERGENCE = "{:<6}{:<24}{:>7}{:>14}{:>14}{:>8}{:>14}{:>8}{:>8}{:>8}"
-FAITHFULNESS = "{:<6}{:<22}{:>7}{:>14}{:>9}{:>14}{:>9}"
+# Of the other tables: title, names of the numbers and their titles, a remark.
+OTHERS = {
+    "stability": (
+        "Stability: {} annotated images",
+        {"shift": "shift", "flip": "flip", "noise": "noise"},
+        "Adjusted Rand indices; large is good.",
+    ),
+    "faithfulness": (
+        "Faithfulness: {} validation images of the config",
+        {
+            "insertion": "insertion",
+            "random_insertion": "random",
+            "deletion": "deletion",
+            "random_deletion": "random",
+        },
+        "Areas under the curves; large is good, of deletion small.",
+    ),
+    "pointing": (
+        "Grid pointing game: {} grids of four validation images",
+        {"share": "heat in class", "hit": "maximum"},
+        "Large is good; chance is 0.25.",
+    ),
+}
+# Validation images a grid of four, to choose from.
+CANDIDATES = 16
 
 
 def parse_args() -> argparse.Namespace:
@@ -63,7 +113,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--data-root", help="its folder (default: data/<its name>)")
     parser.add_argument("--split", choices=["train", "val"], default="val")
     parser.add_argument(
-        "--images", type=positive, default=50, help="annotated images (default: 50)"
+        "--images", type=natural, default=50, help="annotated images (default: 50)"
+    )
+    parser.add_argument(
+        "--stability-images",
+        type=natural,
+        default=20,
+        metavar="N",
+        help="annotated images that are shifted, mirrored and get noise (default: 20)",
     )
     parser.add_argument(
         "--size",
@@ -82,7 +139,14 @@ def parse_args() -> argparse.Namespace:
         type=natural,
         default=20,
         metavar="N",
-        help="validation images of the config; 0 leaves this table out (default: 20)",
+        help="validation images of the config (default: 20)",
+    )
+    parser.add_argument(
+        "--pointing-grids",
+        type=natural,
+        default=20,
+        metavar="N",
+        help="grids of four, from 16 times as many validation images (default: 20)",
     )
     parser.add_argument(
         "--random-orders",
@@ -109,7 +173,8 @@ def parse_args() -> argparse.Namespace:
         "--json", type=output_file, help="write the tables to this file, too"
     )
     parser.add_argument("--device", type=device, default=get_device())
-    return parser.parse_args()
+    add_cfg_options(parser)
+    return parse_arguments(parser)
 
 
 def counted(items: Iterable, what: str) -> Iterator:
@@ -132,27 +197,47 @@ def untrained_models(cfg: Config, args: argparse.Namespace) -> list[nn.Module]:
     return models
 
 
-def emergence(
-    model: nn.Module, untrained: list[nn.Module], args: argparse.Namespace
-) -> dict:
-    """Measure the first table."""
+def annotated(args: argparse.Namespace, number: int) -> Iterator[AnnotatedImage]:
+    """Annotated images, of the size that is wanted."""
     root = args.data_root or ROOTS[args.dataset]
-    images = annotated_images(args.dataset, root, args.split, args.images)
+    images = annotated_images(args.dataset, root, args.split, number)
     if args.size is not None:
         images = (image.resized(args.size) for image in images)
-    images = counted(images, "annotated images")
-    return measure_emergence(model, images, args.tolerance, untrained, args.segments)
+    return counted(images, "annotated images")
 
 
-def faithfulness(
-    model: nn.Module, untrained: list[nn.Module], cfg: Config, args: argparse.Namespace
-) -> dict:
-    """Measure the second table."""
+def classified(cfg: Config, number: int) -> Iterator[dict]:
+    """Samples of the config's validation, evenly spread."""
     dataset = MM_DATASETS.build(cfg.val_dataloader.dataset)
-    positions = evenly_spaced(len(dataset), args.faithfulness_images)
+    positions = evenly_spaced(len(dataset), number)
     samples = (dataset[position] for position in positions)
-    samples = counted(samples, f"of {len(positions)} classified images")
-    return measure_faithfulness(model, samples, args.random_orders, untrained)
+    return counted(samples, f"of {len(positions)} classified images")
+
+
+def measure(
+    cfg: Config,
+    model: nn.Module,
+    untrained: list[nn.Module],
+    args: argparse.Namespace,
+) -> Iterator[tuple[str, dict]]:
+    """Tables, each by its name."""
+    if args.images:
+        images = annotated(args, args.images)
+        options = args.tolerance, untrained, args.segments
+        yield "emergence", measure_emergence(model, images, *options)
+    if args.stability_images:
+        images = (found.image for found in annotated(args, args.stability_images))
+        yield "stability", measure_stability(model, images, untrained)
+    if not hasattr(model, "head"):  # no classifier
+        return
+    if args.faithfulness_images:
+        samples = classified(cfg, args.faithfulness_images)
+        found = measure_faithfulness(model, samples, args.random_orders, untrained)
+        yield "faithfulness", found
+    if args.pointing_grids:
+        samples = classified(cfg, CANDIDATES * args.pointing_grids)
+        found = measure_pointing(model, samples, args.pointing_grids, untrained)
+        yield "pointing", found
 
 
 def shown(row: dict, name: str, interval: bool = True) -> str:
@@ -186,32 +271,25 @@ def show_emergence(table: dict, args: argparse.Namespace) -> None:
     print("ms an image: " + ", ".join(f"{n} {1000 * t:.0f}" for n, t in times))
 
 
-def show_faithfulness(table: dict, args: argparse.Namespace) -> None:
-    """Print the second table."""
-    print(f"\nFaithfulness: {table['images']} validation images of the config")
-    print(
-        FAITHFULNESS.format(
-            "stage", "regions", "count", "insertion", "random", "deletion", "random"
-        )
-    )
+def show_table(name: str, table: dict) -> None:
+    """Print another table."""
+    title, columns, remark = OTHERS[name]
+    print(f"\n{title.format(table['images'])}")
+    count = "regions" if "regions" in table["rows"][0] else "count"
+    layout = "{:<6}{:<24}{:>7}" + "{:>16}" * len(columns)
+    print(layout.format("stage", "segments", "count", *columns.values()))
     for row in table["rows"]:
-        numbers = (
-            shown(row, "insertion"),
-            shown(row, "random_insertion", False),
-            shown(row, "deletion"),
-            shown(row, "random_deletion", False),
-        )
-        count = f"{row['regions']:.1f}"
-        print(FAITHFULNESS.format(row["stage"], row["segments"], count, *numbers))
-    print("Areas under the curves; large is good, of deletion small.")
-    print(f"ms an image and stage: {1000 * table['seconds_per_image_and_stage']:.0f}")
+        numbers = [shown(row, name) for name in columns]
+        words = row["stage"], row["segments"], f"{row[count]:.1f}", *numbers
+        print(layout.format(*words))
+    print(remark)
 
 
 def main() -> int:
     """Run the command line and return its exit status."""
     args = parse_args()
     try:
-        cfg = read_config(args.config)
+        cfg = read_config(args.config, args.cfg_options)
         model = build_model(cfg, args.checkpoint).to(args.device)
         untrained = untrained_models(cfg, args)
         results = {
@@ -222,12 +300,13 @@ def main() -> int:
             "size": args.size,
             "tolerance": args.tolerance,
             "device": str(args.device),
-            "emergence": emergence(model, untrained, args),
         }
-        show_emergence(results["emergence"], args)
-        if args.faithfulness_images > 0 and hasattr(model, "head"):
-            results["faithfulness"] = faithfulness(model, untrained, cfg, args)
-            show_faithfulness(results["faithfulness"], args)
+        for name, table in measure(cfg, model, untrained, args):
+            results[name] = table
+            if name == "emergence":
+                show_emergence(table, args)
+            else:
+                show_table(name, table)
         if args.json is not None:
             write_text(args.json, json.dumps(results, indent=1) + "\n")
     except (CheckpointError, OSError, ValueError) as error:

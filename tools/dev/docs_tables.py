@@ -11,9 +11,10 @@ each side, below a picture that may follow; `models` are those of get_flops.py w
 config begins with the word that follows, `networks` the same with the accuracy of the
 papers and of the published weights, on the dataset that follows if one does; `heads`
 what stands behind the backbones of segmentors; `runs` and `reproduction` are those of
-collect_runs.py and reproduce_cifar100.py; `emergence` and `faithfulness` those of
-cluster_quality.py, `cells` those of native_cells.py. A missing file is an error, except
-after the word `pending`, which goes once there are results.
+collect_runs.py and reproduce_cifar100.py; `emergence`, `merged`, `stability`,
+`faithfulness` and `pointing` those of cluster_quality.py, `cells` those of
+native_cells.py. A missing file is an error, except after the word `pending`, which goes
+once there are results.
 
 Example: python tools/dev/docs_tables.py docs/results docs/*.md configs/*/README.md
 """
@@ -45,7 +46,9 @@ EMERGENCE = ("emergence", {"stage", "segments", "best_iou"})
 HEADS = ("models", {"config", "shape", "parameters", "parts"})
 CELLS = ("cells", {"name", "stage", "cells", "accuracy", "place", "near"})
 MERGED = ("emergence", {"stage", "segments", "best_iou"})
+STABILITY = ("stability", {"stage", "segments", "shift"})
 FAITHFULNESS = ("faithfulness", {"stage", "segments", "insertion"})
+POINTING = ("pointing", {"stage", "segments", "share"})
 
 
 def read(path: Path, kind: tuple[str, set[str]]) -> dict:
@@ -327,7 +330,8 @@ def quality_rows(path: Path, kind: tuple, titles: dict[str, str]) -> Iterable[Ro
     found = results[kind[0]]
     merged = kind is MERGED
     found = results["emergence"] if merged else found
-    data = "" if kind is FAITHFULNESS else f" of {results['dataset']}"
+    annotated = kind not in (FAITHFULNESS, POINTING)
+    data = f" of {results['dataset']}" if annotated else ""
     for entry in found["merged" if merged else "rows"]:
         row = {
             "config": f"`{results['config']}`",
@@ -379,6 +383,18 @@ def faithfulness_table(paths: list[Path], option: str) -> str:
     return table(row for p in paths for row in quality_rows(p, FAITHFULNESS, titles))
 
 
+def stability_table(paths: list[Path], option: str) -> str:
+    """Whether clusters stay under changes of the image."""
+    titles = {"shift ↑": "shift", "flip ↑": "flip", "noise ↑": "noise"}
+    return table(row for p in paths for row in quality_rows(p, STABILITY, titles))
+
+
+def pointing_table(paths: list[Path], option: str) -> str:
+    """Grid pointing game."""
+    titles = {"heat in the class's image ↑": "share", "maximum in it ↑": "hit"}
+    return table(row for p in paths for row in quality_rows(p, POINTING, titles))
+
+
 def cells_table(paths: list[Path], option: str) -> str:
     """Memberships of segmentors beside cells by place; native_cells.py wrote them."""
     return table(
@@ -410,7 +426,9 @@ TABLES: dict[str, Callable[[list[Path], str], str]] = {
     "reproduction": reproduction_table,
     "emergence": emergence_table,
     "merged": merged_table,
+    "stability": stability_table,
     "faithfulness": faithfulness_table,
+    "pointing": pointing_table,
 }
 PLACE = re.compile(
     rf"<!-- (?P<pending>pending )?(?P<kind>{'|'.join(TABLES)}): (?P<names>\S+)"
