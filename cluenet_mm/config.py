@@ -4,6 +4,7 @@ The ``type`` of a part is a name, or in pure Python configs the class.
 """
 
 import traceback
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,13 @@ from mmengine.fileio import list_dir_or_file
 from mmengine.registry import Registry
 from torch import nn
 
-from .config_check import refuse_impossible, unknown_keys
+from .config_check import all_keys, refuse_impossible, refuse_other_kinds, unknown_keys
 from .config_variables import fill_names
 from .errors import one_line, warn
 from .package_data import config_name, config_path
 
 __all__ = [
-    "BUILD_ERRORS",
+    "PLACES",
     "count_classes",
     "default_work_dir",
     "find_config",
@@ -34,9 +35,9 @@ __all__ = [
     "with_type_name",
 ]
 
-# How wrong settings and missing or broken data make themselves felt.
-BUILD_ERRORS = (AssertionError, KeyError, OSError, TypeError, ValueError)
 _MODULE = "<module>"  # how Python calls the code of a file outside of functions
+# Where the settings of a dataset say that its files are.
+PLACES = ("data_root", "data_prefix", "ann_file")
 # Side of CIFAR's images and of the digits, whose configs do not resize.
 _SMALL_SIDE = 32
 # Where the models of the three libraries keep what knows the classes, from the outside
@@ -51,8 +52,11 @@ def find_config(name: str) -> Path:
         FileNotFoundError: There is neither.
     """
     path = Path(name)
-    if path.is_file():
-        return path
+    try:
+        if path.is_file():
+            return path
+    except OSError as error:  # such as a name that is too long
+        raise FileNotFoundError(f"config {name}: {error.strerror}") from None
     try:
         return config_path(name)
     except FileNotFoundError as error:
@@ -78,6 +82,7 @@ def read_config(name: str, options: Mapping[str, Any] | None = None) -> Config:
     path = find_config(name)
     try:
         cfg = Config.fromfile(path)
+        deque(all_keys(cfg), maxlen=0)  # what is imported lazily
     except Exception as error:  # a config is code, and may fail in every way
         frames = traceback.extract_tb((error.__cause__ or error).__traceback__)
         lines = [f"{f.filename}, line {f.lineno}" for f in frames if f.name == _MODULE]
@@ -87,9 +92,10 @@ def read_config(name: str, options: Mapping[str, Any] | None = None) -> Config:
         ) from error
     for line in unknown_keys(cfg, options or {}):
         warn(line)
+    refuse_other_kinds(cfg, options or {})
     try:
         cfg.merge_from_dict(dict(options or {}))
-    except BUILD_ERRORS as error:
+    except Exception as error:
         raise ValueError(
             f"--cfg-options do not fit config {name}: {one_line(error)}"
         ) from error

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.runner import Runner
 
-__all__ = ["refuse_impossible", "unknown_keys"]
+__all__ = ["all_keys", "refuse_impossible", "refuse_other_kinds", "unknown_keys"]
 
 # What MMEngine and the tools read at the top of a config, beside Runner's arguments.
 _TOP_LEVEL = {
@@ -27,6 +28,8 @@ _TOP_LEVEL = {
     "tta_pipeline",
     "vis_backends",
 }
+# What may take the place of a number.
+_WORDS = ("auto", "dynamic", "torch", "mmcv")
 # How alike two keys must be, from 0 to 1, for one to be a slip of the other.
 _ALIKE = 0.8
 
@@ -81,16 +84,56 @@ def _nearest(cfg: Mapping, key: str) -> str | None:
         if passed:
             return None
         # A key without the place where it belongs: batch_size, data_root.
-        return next((k for k in _keys(cfg) if k.endswith(f".{key}")), "")
+        return next((k for k in all_keys(cfg) if k.endswith(f".{key}")), "")
     return None
 
 
-def _keys(node: Any, prefix: str = "") -> Iterator[str]:
+def all_keys(node: Any, prefix: str = "") -> Iterator[str]:
     """All keys of a config with dots."""
-    if isinstance(node, Mapping):
+    if isinstance(node, Config | Mapping):
         for name, value in node.items():
             yield f"{prefix}{name}"
-            yield from _keys(value, f"{prefix}{name}.")
+            yield from all_keys(value, f"{prefix}{name}.")
+
+
+def refuse_other_kinds(cfg: Mapping, options: Mapping[str, Any]) -> None:
+    """Refuse ``--cfg-options`` that put a number or a word where other things belong.
+
+    Args:
+        cfg: Before the options are merged.
+        options: Values by keys with dots.
+
+    Raises:
+        ValueError: Names the key, its value, and what the config has there.
+    """
+    for key, value in options.items():
+        place = f"--cfg-options {key}={value}"
+        if not all(key.split(".")):
+            raise ValueError(f"cannot use {place}: write KEY=VALUE, a word each")
+        old = dict(cfg.items())  # a Config is not a mapping
+        for part in key.split("."):
+            if isinstance(old, list | tuple):
+                old = dict(enumerate(old))
+                part = int(part) if part.isdecimal() else part
+            old = old.get(part) if isinstance(old, Mapping) else None
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number and isinstance(old, Mapping):
+            raise ValueError(
+                f"cannot use {place}: the config has a dictionary there. Name one of "
+                f"its keys: {', '.join(map(str, old))}"
+            )
+        if (
+            number
+            and isinstance(old, list)
+            and any(isinstance(item, Mapping) for item in old)
+        ):
+            raise ValueError(
+                f"cannot use {place}: the config has a list of dictionaries there. "
+                f"Write {key}.0.KEY=VALUE"
+            )
+        word = isinstance(value, str) and value not in _WORDS and value[:1] != "$"
+        if word and _is_number(old):
+            raise ValueError(f"cannot use {place}: write a number, such as {old}")
 
 
 def refuse_impossible(cfg: Mapping) -> None:
@@ -100,20 +143,29 @@ def refuse_impossible(cfg: Mapping) -> None:
         ValueError: Names the key, its value, and what to write.
     """
     loop, model = _part(cfg, "train_cfg"), _part(cfg, "model")
-    for name in ("max_epochs", "max_iters"):
+    for name in ("max_epochs", "max_iters", "val_interval"):
         length = loop.get(name)
         if length is not None and not (_is_number(length) and length >= 1):
             raise ValueError(
                 f"cannot train with train_cfg.{name}={length!r}: write at least 1"
             )
     for place, part in (("", cfg), ("model.", model)):
-        std = _part(part, "data_preprocessor").get("std")
-        values = std if isinstance(std, list | tuple) else [] if std is None else [std]
-        if not all(_is_number(value) and value > 0 for value in values):
-            raise ValueError(
-                f"cannot normalize images with {place}data_preprocessor.std={std!r}: "
-                "they are divided by it. Write a number above 0 for each channel"
-            )
+        lengths = set()
+        for name, low in (("std", 0), ("mean", -math.inf)):
+            value = _part(part, "data_preprocessor").get(name)
+            values = [] if value is None else value
+            values = values if isinstance(values, list | tuple) else [values]
+            lengths.add(len(values))
+            if not all(_is_number(v) and v > low for v in values) or len(lengths) > 1:
+                raise ValueError(
+                    f"cannot normalize images with {place}data_preprocessor.{name}="
+                    f"{value!r}: write a finite number for each channel, as many for "
+                    "mean and std, above 0 for std, which they are divided by"
+                )
+    if cfg.get("sync_bn") not in (None, "torch", "mmcv"):
+        raise ValueError(
+            f"cannot use sync_bn={cfg.get('sync_bn')!r}: write 'torch' or 'mmcv'"
+        )
     for place, value in _values(model, "with_cp", "model"):
         if not isinstance(value, bool):
             raise ValueError(f"cannot use {place}={value!r}: write True or False")

@@ -1,5 +1,6 @@
 """Files that are complete or untouched, however their writing ends."""
 
+import errno
 import hashlib
 import os
 import platform
@@ -11,8 +12,17 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-__all__ = ["WriteError", "atomic_write", "check_writable", "path_inside", "write_text"]
+__all__ = [
+    "NO_ROOM",
+    "WriteError",
+    "atomic_write",
+    "check_writable",
+    "path_inside",
+    "write_text",
+]
 
+# Of errors that are about the disk, not about one file.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # A longer name gives its temporary file a digest, so as not to be longer than file
 # systems allow (255 bytes).
 _LONG_NAME = 200
@@ -47,6 +57,8 @@ def check_writable(path: str | os.PathLike, folder: bool = False) -> None:
     try:
         if not folder and path.is_dir():
             raise ValueError(f"{path} is a folder: give the name of a file")
+        if not folder and path.exists() and not path.is_file():
+            raise ValueError(f"{path} is a device: give the name of a file")
         nearest = path if folder else path.parent
         while not nearest.exists():
             nearest = nearest.parent

@@ -29,6 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .backbones.cluenet import ClusterAttention
 from .backbones.region import RegionMixer
+from .building import building
 from .config import read_config
 from .tasks import TASKS
 
@@ -67,8 +68,11 @@ def build(model: dict, scope: str | None) -> nn.Module:
     Args:
         model: Config of the model.
         scope: Default scope of the config: the library that resolves its types.
+
+    Raises:
+        BuildError: A part of it cannot be built.
     """
-    with DefaultScope.overwrite_default_scope(scope):
+    with DefaultScope.overwrite_default_scope(scope), building({"model": model}):
         return MODELS.build(ConfigDict(deepcopy(model)))
 
 

@@ -1,6 +1,6 @@
 """How a tool ends: with a status and one line, whatever stops it."""
 
-import errno
+import logging
 import signal
 import sys
 from collections.abc import Callable
@@ -8,11 +8,9 @@ from types import FrameType
 from typing import NoReturn
 
 from .errors import is_first_process
-from .files import WriteError
+from .files import NO_ROOM, WriteError
 
 __all__ = ["Terminated", "exit_status", "fail", "run_tool"]
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class Terminated(KeyboardInterrupt):
@@ -31,6 +29,7 @@ def run_tool(main: Callable[[], int | None], interrupted: str = "") -> NoReturn:
         interrupted: What holds after an interruption, for its line.
     """
     before = signal.signal(signal.SIGTERM, _terminate)
+    logging.raiseExceptions = False  # a full disk would print a traceback a line
     try:
         status = main()
     except KeyboardInterrupt as error:
@@ -41,7 +40,7 @@ def run_tool(main: Callable[[], int | None], interrupted: str = "") -> NoReturn:
     except WriteError as error:
         fail(error)
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in NO_ROOM:
             raise
         place = f" {error.filename}" if error.filename else ""
         fail(f"cannot write{place}: {error.strerror}. Make room, and run it again.")

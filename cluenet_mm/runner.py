@@ -1,8 +1,6 @@
 """From a config to MMEngine's runner: processes, mixed precision, resuming."""
 
-import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,6 +11,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import nn
 
+from .building import BuildError, building
 from .checkpoint import (
     CheckpointError,
     check_resume,
@@ -22,18 +21,10 @@ from .checkpoint import (
     register_atomic_writer,
 )
 from .checkpoint.load import is_validated, run_checkpoints
-from .config import (
-    BUILD_ERRORS,
-    default_work_dir,
-    inner_datasets,
-    read_config,
-    type_name,
-)
-from .errors import one_line_with_place
+from .config import default_work_dir, read_config, type_name
 from .files import check_writable
 from .inference.model import build_model
 from .memory import keep_free_memory
-from .package_data import config_name
 from .terminal import TerminalRunner
 from .training.distributed import say, setup_launcher
 
@@ -53,10 +44,6 @@ AMP_WRAPPERS = {
     "OptimWrapper": "AmpOptimWrapper",
     "GuardedOptimWrapper": "cluenet_mm.GuardedAmpOptimWrapper",
 }
-
-
-class BuildError(ValueError):
-    """A part of a run that settings or data let not be built; one line."""
 
 
 def load_config(
@@ -110,7 +97,10 @@ def check_checkpoint(checkpoint: str) -> None:
 
     Raises:
         FileNotFoundError: The file does not exist.
+        ValueError: It is not text.
     """
+    if not isinstance(checkpoint, str):
+        raise ValueError(f"load_from is {checkpoint!r}: give a path or a link")
     if "://" not in checkpoint and not Path(checkpoint).expanduser().is_file():
         raise FileNotFoundError(f"checkpoint {checkpoint} does not exist")
 
@@ -129,7 +119,7 @@ def build_runner(cfg: Config, *phases: str) -> Runner:
         BuildError: A part cannot be built; the message says which, and why.
     """
     _check_flexible(cfg)
-    with _building(cfg):
+    with building(cfg):
         own = "runner_type" in cfg
         runner = RUNNERS.build(cfg) if own else TerminalRunner.from_cfg(cfg)
         for phase in phases:
@@ -157,47 +147,6 @@ def _check_flexible(cfg: Config) -> None:
         )
 
 
-@contextmanager
-def _building(cfg: Config) -> Iterator[None]:
-    """Raise a :class:`BuildError` where settings or data let no part be built."""
-    try:
-        yield
-    except BUILD_ERRORS as error:
-        raise BuildError(_build_fault(cfg, error)) from error
-
-
-def _build_fault(cfg: Config, error: Exception) -> str:
-    """Which part could not be built, and why."""
-    builders = [f.name for f in traceback.extract_tb(error.__traceback__)]
-    phase = "".join(
-        p for p in ("train", "val", "test") if f"build_{p}_loop" in builders
-    )
-    part, cure = "the runner", ""
-    if "build_model" in builders:
-        part = "the model"
-        if "unexpected keyword argument" in str(error):
-            cure = (
-                ". Where a config inherits a part and changes its type, write "
-                "_delete_=True beside the type: the options of the old one stay "
-                "otherwise"
-            )
-    elif "build_optim_wrapper" in builders:
-        # MMEngine does not say which type it does not know.
-        part = f"the optimizer {cfg.optim_wrapper.get('optimizer')}"
-    elif "build_evaluator" in builders:
-        part = f"{phase}_evaluator"
-    elif "build_dataloader" in builders:
-        dataset = inner_datasets(cfg[f"{phase}_dataloader"].dataset)[0]
-        named = [
-            f" {k}={dataset[k]!r}" for k in ("data_root", "ann_file") if k in dataset
-        ]
-        part = f"the dataset of {phase}_dataloader{','.join(named)}"
-        if not isinstance(error, TypeError):  # which is about settings, not data
-            name = config_name(cfg.filename) or cfg.filename
-            cure = f"; tools/check_dataset.py {name} says more"
-    return f"{part} cannot be built: {one_line_with_place(error)}{cure}"
-
-
 def _check_channels(settings: Mapping, model: nn.Module) -> None:
     """Refuse a neck, or heads without one, that expect the maps of another backbone.
 
@@ -210,8 +159,9 @@ def _check_channels(settings: Mapping, model: nn.Module) -> None:
     if not isinstance(found, tuple):  # not a backbone of this package
         return
     parts = {"neck": settings.get("neck") or {}}
-    if not parts["neck"]:
-        parts = {name: settings.get(name) for name in ("decode_head", "auxiliary_head")}
+    if "in_channels" not in parts["neck"]:
+        heads = ("decode_head", "auxiliary_head", "head")
+        parts = {name: settings.get(name) for name in heads}
     for name, part in parts.items():
         wanted = part.get("in_channels") if isinstance(part, Mapping) else None
         given = list(found)
@@ -322,7 +272,7 @@ def set_resume(cfg: Config, checkpoint: str | None) -> bool:
                 and not is_validated(path, cfg.work_dir, now)
             ):
                 return True
-            with _building(cfg):
+            with building(cfg):
                 load_weights(build_model(cfg), state, path)  # they must be its own
             say(f"Already finished: {path} is {unit} {now} of {end}.")
             return False

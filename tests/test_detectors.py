@@ -9,9 +9,10 @@ from mmdet.testing import demo_mm_inputs
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
+from cluenet_mm.building import BuildError
 from cluenet_mm.config import read_config
 from cluenet_mm.inference import initialize
-from cluenet_mm.runner import BuildError, build_runner
+from cluenet_mm.runner import build_runner
 
 PAGE = Path(__file__).parents[1] / "docs" / "detectors.md"
 FILES = dict(

@@ -3,40 +3,62 @@
 import pytest
 import toy
 
+from cluenet_mm.building import BuildError, building
 from cluenet_mm.config import read_config
-from cluenet_mm.runner import BuildError, build_runner
+from cluenet_mm.runner import build_runner
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model.bogus": 1}, "the model cannot be built: TypeError: .*bogus"),
-        ({"model.type": "Nothing"}, "the model cannot be built: KeyError: .*Nothing"),
+        ({"model.bogus": 1}, "cannot build model: TypeError: .*bogus"),
+        ({"model.type": "Nothing"}, "cannot build model: KeyError: .*Nothing"),
         (
             {"train_dataloader.dataset.bogus": 1},
-            "the dataset of train_dataloader cannot be built: TypeError: .*bogus",
+            "cannot build train_dataloader: TypeError: .*bogus",
         ),
         (
             {"val_dataloader.dataset": {"type": "mmpretrain.CustomDataset"}},
-            "the dataset of val_dataloader cannot be built: ",
+            "cannot build val_dataloader.*: ",
         ),
         (
             {"val_evaluator.bogus": 1},
-            "val_evaluator cannot be built: TypeError: .*bogus",
+            "cannot build val_evaluator: TypeError: .*bogus",
         ),
         (
             {"optim_wrapper.optimizer.type": "Adamm"},
-            "the optimizer .*Adamm.* cannot be built: TypeError: ",
+            "cannot build optim_wrapper .*Adamm.*: TypeError: ",
         ),
-        ({"train_cfg.bogus": 1}, "the runner cannot be built: TypeError: .*bogus"),
+        ({"train_cfg.bogus": 1}, "cannot build train_cfg: TypeError: .*bogus"),
+        (
+            {"optim_wrapper.optimizer": {"type": "AdamW", "lr": -1}},
+            "cannot build optim_wrapper",
+        ),
+        (
+            {"param_scheduler.0.type": "NoSched"},
+            "cannot build param_scheduler: .*NoSched",
+        ),
+        ({"param_scheduler.0.start_factor": -1}, "cannot build param_scheduler: "),
+        ({"compile": 5}, "cannot build compile: "),
+        ({"custom_hooks.0.type": "Nope"}, "cannot build custom_hooks: .*Nope"),
+        ({"log_level": "NOPE"}, "cannot build log_level: "),
+        ({"randomness.seed": -1}, "cannot build randomness: .*between 0 and"),
     ],
 )
 def test_a_part_that_cannot_be_built_is_named(tmp_path, options, message):
     cfg = read_config(str(toy.write_config(tmp_path)), options)
     cfg.work_dir = str(tmp_path)
-    with pytest.raises(BuildError, match=f"^{message}") as end:
-        build_runner(cfg, "train", "val")
+    cfg.experiment_name = tmp_path.name  # of a logger for itself
+    with pytest.raises(BuildError, match=f"^{message}") as end, building(cfg):
+        build_runner(cfg, "train", "val").train()
     assert "\n" not in str(end.value)
+
+
+def test_a_bug_in_training_stays_what_it_is(tmp_path):
+    cfg = read_config(str(toy.write_config(tmp_path)), {"model.crash_at": 1})
+    cfg.work_dir = str(tmp_path)
+    with pytest.raises(RuntimeError, match="the toy crashed"), building(cfg):
+        build_runner(cfg, "train", "val").train()
 
 
 def test_broken_annotations_are_named_with_the_tool_that_says_more(tmp_path):
@@ -53,9 +75,9 @@ def test_broken_annotations_are_named_with_the_tool_that_says_more(tmp_path):
     with pytest.raises(BuildError) as end:
         build_runner(cfg, "train")
     for words in (
-        f"the dataset of train_dataloader data_root='{tmp_path}', "
-        "ann_file='broken.json' cannot be built: JSONDecodeError: ",
-        "; tools/check_dataset.py cluenet/mask_rcnn_digits.py says more",
+        f"cannot build train_dataloader, data_root='{tmp_path}', "
+        "ann_file='broken.json': JSONDecodeError: ",
+        ". tools/check_dataset.py cluenet/mask_rcnn_digits.py says more",
     ):
         assert words in str(end.value)
 

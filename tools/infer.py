@@ -36,6 +36,7 @@ from cluenet_mm.cli import (
     device,
     fail,
     for_each_image,
+    fraction,
     output_folder,
     parse_arguments,
     report_failures,
@@ -69,7 +70,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         "--score-thr",
-        type=float,
+        type=fraction,
         default=0.3,
         help="draw instances from this score on; the JSON has all (default: 0.3)",
     )

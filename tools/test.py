@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 
+from cluenet_mm.building import BuildError, building
 from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.cli import (
     add_run_arguments,
@@ -26,7 +27,7 @@ from cluenet_mm.inference.predictions import (
     write_by_metric,
 )
 from cluenet_mm.inference.tta import use_tta
-from cluenet_mm.runner import BuildError, build_runner, check_checkpoint, load_config
+from cluenet_mm.runner import build_runner, check_checkpoint, load_config
 from cluenet_mm.tasks import task_of
 from cluenet_mm.terminal import results, summary
 from cluenet_mm.training.distributed import finish, say
@@ -109,7 +110,9 @@ def test(cfg: Config, out: Path | None) -> None:
         if out and out.suffix in PICKLES:
             pickle_predictions(runner, staging_folder(out) / out.name)
         say(summary(runner, "test"))
-        say(results("Result", runner.test()))
+        with building(cfg):
+            found = runner.test()
+        say(results("Result", found))
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from cluenet_mm.building import BuildError, building
 from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.cli import add_run_arguments, fail, parse_arguments
 from cluenet_mm.datasets.check import refuse_unusable
@@ -16,7 +17,6 @@ from cluenet_mm.files import WriteError
 from cluenet_mm.guard import exit_status, run_tool
 from cluenet_mm.hooks import PendingValidationHook, StrictLoadHook
 from cluenet_mm.runner import (
-    BuildError,
     build_runner,
     check_amp,
     check_checkpoint,
@@ -129,7 +129,8 @@ def train(cfg: Config, distributed: bool) -> int:
             runner.register_hook(StrictLoadHook(partial=True))
         runner.register_hook(PendingValidationHook())
         say(summary(runner, "train", "val"))
-        runner.train()
+        with building(cfg):
+            runner.train()
         if found := last_metrics(runner):
             say(results("Last validation", found))
     except (BuildError, CheckpointError, WriteError) as error:

@@ -28,19 +28,47 @@ def resolve_arch(arch: str | dict, settings: dict[str, dict]) -> dict:
         A copy of the row.
 
     Raises:
-        ValueError: If the name is unknown, or a key is missing or unknown.
+        ValueError: If the name is unknown, a key is missing or unknown, or a value is
+            not like those of the table.
     """
+    if not isinstance(arch, str | dict):
+        raise ValueError(f"arch must be a name or a dict, not {arch!r}")
     if isinstance(arch, str):
         if arch not in settings:
             raise ValueError(f"unknown arch {arch!r}; choose from {sorted(settings)}")
         return dict(settings[arch])
-    keys = set(next(iter(settings.values())))
+    example = next(iter(settings.values()))
+    keys = set(example)
     if set(arch) != keys:
         raise ValueError(
             f"an arch dict needs exactly the keys {sorted(keys)}; "
             f"missing {sorted(keys - set(arch))}, unknown {sorted(set(arch) - keys)}"
         )
+    depths = arch["depths"]
+    stages = len(depths) if isinstance(depths, list | tuple) else 0
+    for name, value in arch.items():
+        length = 3 if name == "patch" else stages
+        if isinstance(example[name], bool):
+            fits, expected = isinstance(value, bool), "True or False"
+        elif isinstance(example[name], int):
+            fits, expected = _all_positive([value], name), "a positive number"
+        else:
+            several = isinstance(value, list | tuple) and len(value) == length > 0
+            fits = several and _all_positive(value, name)
+            expected = f"{length or 'some'} positive numbers"
+        if not fits:
+            raise ValueError(f"{name} of arch must be {expected}, not {value!r}")
     return dict(arch)
+
+
+def _all_positive(values: Sequence, name: str) -> bool:
+    """Whether these are sizes; the padding of a patch may be 0."""
+    kinds = int | float if name == "mlp_ratios" else int
+    least = [1, 1, 0] if name == "patch" else [1e-6] * len(values)
+    return all(
+        isinstance(value, kinds) and not isinstance(value, bool) and value >= low
+        for value, low in zip(values, least, strict=True)
+    )
 
 
 def per_stage(value: Grids, num_stages: int, name: str) -> list[tuple[int, int]]:
@@ -57,9 +85,13 @@ def per_stage(value: Grids, num_stages: int, name: str) -> list[tuple[int, int]]
     Raises:
         ValueError: If the number of entries is wrong or a count is not positive.
     """
-    entries = [value] * num_stages if isinstance(value, int) else list(value)
-    pairs = [(v, v) if isinstance(v, int) else tuple(v) for v in entries]
-    if len(pairs) != num_stages or any(len(p) != 2 or min(p) < 1 for p in pairs):
+    entries = [value] * num_stages if isinstance(value, int) else value
+    try:
+        pairs = [(v, v) if isinstance(v, int) else tuple(v) for v in entries]
+        fits = len(pairs) == num_stages and all(min(h, w) >= 1 for h, w in pairs)
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
         raise ValueError(
             f"{name} must be a positive int or {num_stages} entries, each a positive "
             f"int or a (rows, columns) pair, not {value!r}"
@@ -131,7 +163,7 @@ class ClusterBackbone(BaseModule):
         depths, dims, stride = row["depths"], row["embed_dims"], row["patch"][1]
         num_stages = len(depths)
         indices = [out_indices] if isinstance(out_indices, int) else list(out_indices)
-        if not indices or any(not -num_stages <= i < num_stages for i in indices):
+        if not indices or any(i not in range(-num_stages, num_stages) for i in indices):
             raise ValueError(
                 f"out_indices must name stages in [-{num_stages}, {num_stages}), "
                 f"not {out_indices!r}"
@@ -139,7 +171,7 @@ class ClusterBackbone(BaseModule):
         self.out_indices = tuple(sorted({i % num_stages for i in indices}))
         self.num_stages = self.out_indices[-1] + 1
         self._all_stages = num_stages
-        if not -1 <= frozen_stages <= self.num_stages:
+        if frozen_stages not in range(-1, self.num_stages + 1):
             raise ValueError(
                 f"frozen_stages must be in [-1, {self.num_stages}], not {frozen_stages}"
             )
@@ -314,8 +346,8 @@ def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
     Raises:
         ValueError: If the rate or a depth is out of range.
     """
-    if not 0 <= rate < 1:  # false for NaN
-        raise ValueError(f"drop_path_rate must be in [0, 1), not {rate}")
+    if not isinstance(rate, int | float) or not 0 <= rate < 1:  # false for NaN
+        raise ValueError(f"drop_path_rate must be in [0, 1), not {rate!r}")
     if not all(isinstance(depth, int) and depth > 0 for depth in depths):
         raise ValueError(f"depths must be positive integers, not {depths!r}")
     last = max(sum(depths) - 1, 1)

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from functools import reduce
+from itertools import chain
 from math import isclose
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,16 @@ def check_resume(checkpoint: Mapping, source: str | os.PathLike) -> None:
     for part in ("message_hub", "optimizer"):
         if not isinstance(checkpoint[part], Mapping):
             raise _wrong_part(source, part, checkpoint[part], "a dictionary")
+    schedulers = checkpoint.get("param_schedulers", [])
+    if isinstance(schedulers, Mapping):  # of several optimizers, by name
+        schedulers = list(chain.from_iterable(schedulers.values()))
+    whole = isinstance(schedulers, list) and all(
+        isinstance(state, Mapping) and "last_step" in state for state in schedulers
+    )
+    if not whole:
+        raise _wrong_part(
+            source, "param_schedulers", schedulers, "the states of schedulers"
+        )
     for state in _optimizers(checkpoint["optimizer"]):
         if not isinstance(state, Mapping) or "param_groups" not in state:
             raise _wrong_part(source, "optimizer", state, "the state of an optimizer")

@@ -91,10 +91,7 @@ def export_onnx(
             f"cannot export for {shape}: batch size, height and width must be positive"
         )
     loaded = load_checkpoint(str(checkpoint))
-    try:
-        model = build_model(cfg)
-    except (KeyError, TypeError) as error:  # an unknown type, or option of one
-        raise ExportError(f"cannot build the model: {_first_line(error)}") from error
+    model = build_model(cfg)
     load_weights(model, loaded, checkpoint)
     graph = task.load("graph")(model).eval()
     shapes = [shape]

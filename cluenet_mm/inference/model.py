@@ -5,6 +5,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
+from ..building import building
 from ..checkpoint import load_checkpoint, load_weights
 
 
@@ -19,6 +20,7 @@ def build_model(cfg: Config, checkpoint: str | None = None) -> nn.Module:
         The model in evaluation mode, on the CPU.
 
     Raises:
+        BuildError: If a part of the model cannot be built.
         FileNotFoundError: If the file does not exist.
         CheckpointError: If it cannot be read, or holds other weights.
     """
@@ -26,7 +28,8 @@ def build_model(cfg: Config, checkpoint: str | None = None) -> nn.Module:
     settings = dict(cfg.model)
     if "data_preprocessor" in cfg:  # where mmpretrain's configs keep it
         settings.setdefault("data_preprocessor", cfg.data_preprocessor)
-    model = MODELS.build(settings)
+    with building(cfg):
+        model = MODELS.build(settings)
     if checkpoint is not None:
         load_weights(model, load_checkpoint(checkpoint), checkpoint)
     return model.eval()

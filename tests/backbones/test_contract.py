@@ -141,8 +141,35 @@ def test_bad_options_are_errors(family, options):
 @families
 @pytest.mark.parametrize("depths", [(1, 0, 1, 1), (1, 1, 2, -1), (0, 0, 0, 0)])
 def test_a_stage_without_blocks_is_an_error(family, depths):
-    with pytest.raises(ValueError, match="depths must be positive"):
+    with pytest.raises(ValueError, match="depths of arch must be 4 positive"):
         build(family, arch={**SMALL[family]["arch"], "depths": depths})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("depths", ()),
+        ("depths", 2),
+        ("depths", (1.5, 1, 1, 1)),
+        ("embed_dims", -5),
+        ("embed_dims", (8, 8, 8)),
+        ("embed_dims", ("a", "b", "c", "d")),
+        ("mlp_ratios", 4),
+        ("mlp_ratios", (0, 1, 1, 1)),
+        ("num_heads", 0),
+        ("num_heads", (1, 1, 1, -1)),
+        ("head_dims", 0),
+        ("head_dims", None),
+        ("patch", 0),
+        ("patch", (3, 0, 1)),
+        ("patch", (3, 1, -1)),
+        ("pool_norm", "yes"),
+    ],
+)
+def test_an_entry_of_another_kind_is_named(name, value):
+    arch = {**SMALL["CLUENet"]["arch"], name: value}
+    with pytest.raises(ValueError, match=rf"^{name} of arch must be .*, not "):
+        build("CLUENet", arch=arch)
 
 
 @families

@@ -278,14 +278,14 @@ def test_bad_requests_get_one_line(checkpoint, tmp_path):
             out,
             "--cfg-options",
             "model.type=Nope",
-        ): "cannot build the model",
+        ): "cannot build model",
         (
             name,
             weights,
             out,
             "--cfg-options",
             "model.backbone.no=1",
-        ): "cannot build the model",
+        ): "cannot build model",
         ("_base_/default_runtime_cls", weights, out): "describes no model",
     }.items():
         status, _ = dense_data.run_tool("deploy/export_onnx.py", *words)

@@ -25,8 +25,10 @@ Examples (a config is a path, a name such as cluenet/cls_imagenet_tiny, or mmpre
 
 import argparse
 import json
+import math
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 
@@ -98,7 +100,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         "--seconds",
-        type=float,
+        type=duration,
         default=2.0,
         help="timed in each process; at least one step (default: 2)",
     )
@@ -113,7 +115,17 @@ def parse_args() -> argparse.Namespace:
         parser.error("--batch max needs a GPU: a CPU's memory has no such limit")
     if args.onnx and (args.what, args.mode) != ("model", ["infer"]):
         parser.error("--onnx needs --what model --mode infer: that is what it holds")
+    if args.onnx and not Path(args.onnx).is_file():
+        parser.error(f"--onnx: {args.onnx} does not exist")
     return args
+
+
+def duration(text: str) -> float:
+    """Type of ``--seconds``."""
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a time above 0")
+    return number
 
 
 def versions() -> dict[str, str]:

@@ -6,12 +6,11 @@ Example:
 """
 
 import argparse
-import sys
 
 from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.config import read_config
 from cluenet_mm.conversion import FAMILIES, convert_file
-from cluenet_mm.guard import run_tool
+from cluenet_mm.guard import fail, run_tool
 
 
 def arch_of(config: str) -> str | dict:
@@ -46,7 +45,8 @@ def main() -> None:
             args.source, args.target, args.arch, arch, args.backbone_only
         )
     except (CheckpointError, OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        named = "" if args.source in str(error) else f"{args.source}: "
+        fail(f"{named}{error}")
     classes = f"{meta['num_classes']} classes, " if meta["num_classes"] else ""
     print(
         f"{args.target}: {meta['family']} {meta['arch']}, {classes}"

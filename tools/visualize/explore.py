@@ -32,6 +32,7 @@ from cluenet_mm.cli import (
     device,
     fail,
     for_each_image,
+    fraction,
     output_file,
     parse_arguments,
     positive,
@@ -131,7 +132,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--note", help="a remark on the model, such as its training")
     parser.add_argument(
         "--score-thr",
-        type=float,
+        type=fraction,
         default=0.3,
         help="list instances from this score on (default: 0.3)",
     )

@@ -99,7 +99,7 @@ def judge_images(items: list[dict], report: Report) -> dict[Any, dict]:
         number, size = image["id"], (image["width"], image["height"])
         if not isinstance(number, int | str):
             report.fault("image has no valid id", number)
-        elif not isinstance(image["file_name"], str):
+        elif not _is_file_name(image["file_name"]):
             where = f"image {number}: {image['file_name']!r}"
             report.fault("image has no valid file name", where)
         elif not all(map(_is_positive, size)) or size[0] * size[1] > MAX_PIXELS:
@@ -205,13 +205,19 @@ def judge_objects(
         if fault:
             where += f" in {image['file_name']}: {annotation.get('bbox')}"
         elif masks and (fault := mask_fault(annotation.get("segmentation"), image)):
-            where += f" in {image['file_name']}: {_short(annotation['segmentation'])}"
+            where += (
+                f" in {image['file_name']}: {_short(annotation.get('segmentation'))}"
+            )
         if fault:
             report.fault(fault, where)
         elif min(annotation["bbox"][2:]) < 1:
             tiny += 1
         busy.add(image["id"])
-        if annotation.get("iscrowd"):
+        # pycocotools needs it in evaluations.
+        default = 0 if report.name.startswith("train") else None
+        if annotation.get("iscrowd", default) not in (0, 1):
+            report.fault("iscrowd is not 0 or 1", where)
+        elif annotation.get("iscrowd"):
             crowds += 1
         else:
             numbers[labels[name]] += 1
@@ -417,6 +423,10 @@ def _listed(names: Sequence[str]) -> str:
     """Names, of many the first."""
     more = len(names) - _SHOWN_NAMES
     return ", ".join(names[:_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _is_file_name(value: Any) -> bool:
+    return isinstance(value, str) and Path(value).name != ""
 
 
 def _short(value: Any) -> str:

@@ -11,6 +11,7 @@ from mmengine.registry import DATASETS
 from PIL import Image
 
 from ...config import (
+    PLACES,
     inner_datasets,
     metrics_of,
     num_classes,
@@ -153,9 +154,10 @@ def build(settings: Mapping, name: str) -> BaseDataset:
         return DATASETS.build(dict(settings))
     except Exception as error:  # whatever a dataset raises is what the user wants
         line = " ".join(str(error).split()) or type(error).__name__
+        where = [f"{k}={settings[k]!r}" for k in PLACES if settings.get(k)]
         raise DatasetError(
-            f"cannot open {name}, a {type_name(settings)}: {line}. docs/data.md "
-            "describes the layouts"
+            f"cannot open {name}, a {type_name(settings)} {', '.join(where)}: {line}. "
+            "docs/data.md describes the layouts"
         ) from error
 
 

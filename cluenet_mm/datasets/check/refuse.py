@@ -47,6 +47,7 @@ REFUSED = {
     "box is not four numbers": _REMOVE,
     "box has a negative size": "Write [x, y, width, height]",
     "box lies far outside its image": "Write [x, y, width, height] in pixels",
+    "iscrowd is not 0 or 1": "Write 0, or 1 for a region of many objects",
     "area is not a number": "Write the pixels of the object",
     "segments are not a list": _REMOVE,
     "object has no mask": f"{_MASK}, or train a detector without masks",
