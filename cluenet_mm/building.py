@@ -9,6 +9,7 @@ from mmengine.runner import BaseLoop
 
 from .checkpoint import CheckpointError
 from .config import PLACES, inner_datasets
+from .datasets.named_errors import DataError
 from .errors import one_line_with_place
 from .files import NO_ROOM, WriteError
 from .package_data import config_name
@@ -52,16 +53,13 @@ def building(cfg: Config) -> Iterator[None]:
     """
     try:
         yield
-    except (BuildError, CheckpointError, WriteError):
+    except (BuildError, CheckpointError, DataError, WriteError):
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             place = error.filename or cfg.get("work_dir")
             raise WriteError(place, error) from error
         if any(_is_loop(f) for f, _ in traceback.walk_tb(error.__traceback__)):
-            error.add_note(
-                "If the data may be at fault: tools/check_dataset.py looks through them"
-            )
             raise
         raise BuildError(_fault(cfg, error)) from error
 

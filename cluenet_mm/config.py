@@ -60,7 +60,7 @@ def find_config(name: str) -> Path:
     try:
         return config_path(name)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"config {name} is no file; {error}") from None
+        raise FileNotFoundError(f"cannot read config {name}: {error}") from None
 
 
 def read_config(name: str, options: Mapping[str, Any] | None = None) -> Config:

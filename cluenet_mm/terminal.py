@@ -19,8 +19,10 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
 from .config import type_name
+from .datasets.named_errors import name_files
 
 __all__ = ["TerminalRunner", "counted", "results", "summary"]
 
@@ -56,6 +58,13 @@ class TerminalRunner(Runner):
             if type(handler) is logging.StreamHandler:  # its children write files
                 handler.addFilter(_Shown(self._bar))
         return logger
+
+    @staticmethod
+    def build_dataloader(*args: Any, **kwargs: Any) -> DataLoader:
+        """Build MMEngine's data loader, which names a file that cannot be read."""
+        loader = Runner.build_dataloader(*args, **kwargs)
+        name_files(loader.dataset)
+        return loader
 
     def register_hooks(self, *args: Any, **kwargs: Any) -> None:
         """Register the hooks of the config, and the bar."""

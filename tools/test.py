@@ -17,6 +17,7 @@ from cluenet_mm.cli import (
     parse_arguments,
 )
 from cluenet_mm.datasets.check import refuse_unusable
+from cluenet_mm.datasets.named_errors import DataError
 from cluenet_mm.files import WriteError
 from cluenet_mm.guard import run_tool
 from cluenet_mm.inference.predictions import (
@@ -127,7 +128,7 @@ def main() -> int:
         fail(error)
     try:
         test(cfg, args.out)
-    except (BuildError, CheckpointError, WriteError) as error:
+    except (BuildError, CheckpointError, DataError, WriteError) as error:
         fail(error)
     finish()
     return 0

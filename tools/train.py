@@ -13,6 +13,7 @@ from cluenet_mm.building import BuildError, building
 from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.cli import add_run_arguments, fail, parse_arguments
 from cluenet_mm.datasets.check import refuse_unusable
+from cluenet_mm.datasets.named_errors import DataError
 from cluenet_mm.files import WriteError
 from cluenet_mm.guard import exit_status, run_tool
 from cluenet_mm.hooks import PendingValidationHook, StrictLoadHook
@@ -133,7 +134,7 @@ def train(cfg: Config, distributed: bool) -> int:
             runner.train()
         if found := last_metrics(runner):
             say(results("Last validation", found))
-    except (BuildError, CheckpointError, WriteError) as error:
+    except (BuildError, CheckpointError, DataError, WriteError) as error:
         fail(error)
     except KeyboardInterrupt as error:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would cut this

@@ -130,7 +130,7 @@ def test_a_backbone_that_refuses_small_maps_is_measured(tmp_path):
 def test_a_process_that_dies_is_one_line():
     assert in_process({})["error"] == "'device'"
     result = in_process(side("cluenet/nothing"))
-    assert result["error"].startswith("config cluenet/nothing is no file")
+    assert result["error"].startswith("cannot read config cluenet/nothing")
 
 
 @pytest.mark.parametrize(

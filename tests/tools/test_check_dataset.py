@@ -319,7 +319,7 @@ def test_samples_of_dense_data_are_drawn(folder, make, chosen):
 
 def test_bad_input_is_one_clear_line(folder):
     line, _ = dense_data.run_tool("check_dataset.py", "nowhere.py")
-    assert "config nowhere.py is no file" in line
+    assert "cannot read config nowhere.py" in line
     bare = folder / "bare.py"
     bare.write_text("default_scope = 'mmdet'\n")
     assert (

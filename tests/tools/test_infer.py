@@ -263,7 +263,7 @@ def test_types_may_be_classes(folder, name):
     [
         ("nowhere", "classifier.py", "classifier.pth", "nowhere does not exist"),
         ("hollow", "classifier.py", "classifier.pth", "hollow contains none"),
-        ("classes", "nothing.py", "classifier.pth", "config nothing.py is no file"),
+        ("classes", "nothing.py", "classifier.pth", "cannot read config nothing.py"),
         ("classes", "classifier.py", "gone.pth", "gone.pth does not exist"),
         ("classes", "classifier.py", "classifier.py", "is no PyTorch checkpoint"),
         ("classes", "classifier.py", "detector.pth", "head.fc.weight"),

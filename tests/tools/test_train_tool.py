@@ -200,7 +200,7 @@ def test_amp_and_scaled_learning_rate_on_a_cpu(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("train.py", "nowhere.py"), "config nowhere.py is no file"),
+        (("train.py", "nowhere.py"), "cannot read config nowhere.py"),
         (("train.py", "{config}", "--resume", "gone.pth"), "gone.pth does not exist"),
         (("train.py", "{config}", "--cfg-options", "seed"), "expected KEY=VALUE"),
         (("train.py", "{config}", "--launcher", "pytorch"), "dist_train.sh"),

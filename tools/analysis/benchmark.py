@@ -113,6 +113,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.batch is None and args.device == "cpu":
         parser.error("--batch max needs a GPU: a CPU's memory has no such limit")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: PyTorch finds no GPU")
     if args.onnx and (args.what, args.mode) != ("model", ["infer"]):
         parser.error("--onnx needs --what model --mode infer: that is what it holds")
     if args.onnx and not Path(args.onnx).is_file():

@@ -11,7 +11,7 @@ import argparse
 import json
 from dataclasses import asdict
 
-from cluenet_mm.cli import fail, output_file
+from cluenet_mm.cli import fail, output_file, side
 from cluenet_mm.config import image_shape
 from cluenet_mm.files import write_text
 from cluenet_mm.flops import Part, count_config, open_config, total
@@ -27,7 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--shape",
         nargs=2,
-        type=int,
+        type=side,
         metavar=("H", "W"),
         help="image size (default: that of the test pipeline)",
     )

@@ -15,6 +15,7 @@ Examples:
 """
 
 import argparse
+import os.path
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -57,6 +58,7 @@ from cluenet_mm.interpret.report import (
     write_report,
 )
 from cluenet_mm.interpret.report_images import report_image
+from cluenet_mm.package_data import config_path
 from cluenet_mm.terminal import counted
 from cluenet_mm.zoo import published_model
 
@@ -143,7 +145,8 @@ def parse_args() -> argparse.Namespace:
     add_cfg_options(parser)
     args = parse_arguments(parser)
     args.config = args.checkpoint = None
-    if not names_images(args.images[-1]):
+    given = len(args.images) > 1 and is_config(args.images[-2])
+    if given or not names_images(args.images[-1]):
         if len(args.images) < 3:
             parser.error("CONFIG needs its CHECKPOINT; leave out both or none")
         *args.images, args.config, args.checkpoint = args.images
@@ -154,7 +157,15 @@ def parse_args() -> argparse.Namespace:
 
 def names_images(word: str) -> bool:
     """Whether a word of the command line names images, and not a checkpoint."""
-    return Path(word).suffix.lower() in IMAGE_SUFFIXES or Path(word).is_dir()
+    return Path(word).suffix.lower() in IMAGE_SUFFIXES or os.path.isdir(word)
+
+
+def is_config(word: str) -> bool:
+    """Whether a word of the command line names a config."""
+    try:
+        return word.endswith(".py") or config_path(word).is_file()
+    except FileNotFoundError:
+        return False
 
 
 def sources(
