@@ -92,9 +92,10 @@ def _fault(cfg: Config, error: Exception) -> str:
             name = config_name(cfg.filename) or cfg.filename
             cure = f"tools/check_dataset.py {name} says more"
     elif part == "load_from":
-        named, cure = f" {cfg.load_from}", "Give the config that it was trained with"
+        cure = "Give the config that it was trained with"
     if isinstance(error, KeyError) and "registry" in str(error):
         cure += ", and default_scope"
     reason = one_line_with_place(error)
-    verb = "resume from" if part == "load_from" else "build"
-    return f"cannot {verb} {part or 'the runner'}{named}: {reason}. {cure}"
+    if part == "load_from":
+        return f"cannot resume from {cfg.load_from}: {reason}. {cure}"
+    return f"cannot build {part or 'the runner'}{named}: {reason}. {cure}"

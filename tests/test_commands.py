@@ -30,7 +30,7 @@ def test_a_command_is_its_tool(monkeypatch, capsys):
         run(monkeypatch, capsys, "infer", "--help")
     assert ending.value.code == 0
     assert "usage: infer.py" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="error: config nonsense"):
+    with pytest.raises(SystemExit, match="error: cannot read config nonsense"):
         run(monkeypatch, capsys, "test", "nonsense", "weights.pth")
 
 

@@ -85,7 +85,7 @@ def test_an_image_of_other_channels_is_named(family):
 
 @families
 def test_too_small_an_image_is_named(family):
-    with pytest.raises(ValueError, match="3 x 40 pixels is smaller"):
+    with pytest.raises(ValueError, match="an image of 3 x 40 pixels: it is smaller"):
         build(family)(torch.randn(1, 3, 3, 40))
 
 
@@ -167,9 +167,9 @@ def test_a_stage_without_blocks_is_an_error(family, depths):
     ],
 )
 def test_an_entry_of_another_kind_is_named(name, value):
-    arch = {**SMALL["CLUENet"]["arch"], name: value}
+    arch = {**SMALL[CLUENet]["arch"], name: value}
     with pytest.raises(ValueError, match=rf"^{name} of arch must be .*, not "):
-        build("CLUENet", arch=arch)
+        build(CLUENet, arch=arch)
 
 
 @families

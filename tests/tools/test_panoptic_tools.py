@@ -164,7 +164,7 @@ def test_what_panoptic_segmentation_cannot_do_is_refused(folder):
     line, _ = run_test(folder, "--out", folder / "maps_of_labels")
     assert "maps_of_labels needs IoUMetric in test_evaluator" in line
     line, _ = run_test(folder, "--tta")
-    assert "cannot merge the views of a panoptic segmentation" in line
+    assert "views of a panoptic segmentation cannot be merged" in line
 
 
 def test_show_dir_holds_labels_beside_predictions(folder):
