@@ -3,14 +3,24 @@
 import logging
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
 from .errors import is_first_process
 from .files import NO_ROOM, WriteError
 
-__all__ = ["Terminated", "exit_status", "fail", "run_tool"]
+__all__ = [
+    "Terminated",
+    "exit_status",
+    "fail",
+    "interruptible",
+    "raise_lost",
+    "run_tool",
+]
+
+_received: list[int] = []  # signals that end the tool
 
 
 class Terminated(KeyboardInterrupt):
@@ -28,10 +38,12 @@ def run_tool(main: Callable[[], int | None], interrupted: str = "") -> NoReturn:
         main: Reads the command line and does the work.
         interrupted: What holds after an interruption, for its line.
     """
-    before = signal.signal(signal.SIGTERM, _terminate)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, _interrupt) for number in numbers}
     logging.raiseExceptions = False  # a full disk would print a traceback a line
     try:
-        status = main()
+        with interruptible():
+            status = main()
     except KeyboardInterrupt as error:
         status = exit_status(error)
         if is_first_process():
@@ -45,13 +57,40 @@ def run_tool(main: Callable[[], int | None], interrupted: str = "") -> NoReturn:
         place = f" {error.filename}" if error.filename else ""
         fail(f"cannot write{place}: {error.strerror}. Make room, and run it again.")
     finally:
-        signal.signal(signal.SIGTERM, before)
+        _received.clear()
+        for number, handler in before.items():
+            signal.signal(number, handler)
     sys.exit(status)
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    signal.signal(number, signal.SIG_IGN)  # a second one would cut the clean-up
-    raise Terminated
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    if number == signal.SIGTERM:  # a second one would cut the clean-up
+        signal.signal(number, signal.SIG_IGN)
+    _received.append(number)
+    raise_lost()
+
+
+def raise_lost() -> None:
+    """Raise the interruption again that code of others swallowed, as finalizers do.
+
+    Raises:
+        KeyboardInterrupt: There was one.
+    """
+    if _received:
+        raise Terminated if _received[0] == signal.SIGTERM else KeyboardInterrupt
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise an interruption that code of others turned into another error.
+
+    MMEngine's formatting of configs does.
+    """
+    try:
+        yield
+    except Exception:
+        raise_lost()
+        raise
 
 
 def exit_status(interruption: KeyboardInterrupt) -> int:

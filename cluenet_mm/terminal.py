@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 
 from .config import type_name
 from .datasets.named_errors import name_files
+from .guard import raise_lost
 
 __all__ = ["TerminalRunner", "counted", "results", "summary"]
 
@@ -65,6 +66,11 @@ class TerminalRunner(Runner):
         loader = Runner.build_dataloader(*args, **kwargs)
         name_files(loader.dataset)
         return loader
+
+    def call_hook(self, *args: Any, **kwargs: Any) -> None:
+        """Call the hooks, unless the run is to end."""
+        raise_lost()
+        super().call_hook(*args, **kwargs)
 
     def register_hooks(self, *args: Any, **kwargs: Any) -> None:
         """Register the hooks of the config, and the bar."""

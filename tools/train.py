@@ -15,7 +15,7 @@ from cluenet_mm.cli import add_run_arguments, fail, parse_arguments
 from cluenet_mm.datasets.check import refuse_unusable
 from cluenet_mm.datasets.named_errors import DataError
 from cluenet_mm.files import WriteError
-from cluenet_mm.guard import exit_status, run_tool
+from cluenet_mm.guard import exit_status, interruptible, run_tool
 from cluenet_mm.hooks import PendingValidationHook, StrictLoadHook
 from cluenet_mm.runner import (
     build_runner,
@@ -125,13 +125,14 @@ def train(cfg: Config, distributed: bool) -> int:
     """Train and return the exit status."""
     runner, before = None, last_save(cfg.work_dir)
     try:
-        runner = build_runner(cfg, "train", "val")
-        if not any(isinstance(hook, StrictLoadHook) for hook in runner.hooks):
-            runner.register_hook(StrictLoadHook(partial=True))
-        runner.register_hook(PendingValidationHook())
-        say(summary(runner, "train", "val"))
-        with building(cfg):
-            runner.train()
+        with interruptible():
+            runner = build_runner(cfg, "train", "val")
+            if not any(isinstance(hook, StrictLoadHook) for hook in runner.hooks):
+                runner.register_hook(StrictLoadHook(partial=True))
+            runner.register_hook(PendingValidationHook())
+            say(summary(runner, "train", "val"))
+            with building(cfg):
+                runner.train()
         if found := last_metrics(runner):
             say(results("Last validation", found))
     except (BuildError, CheckpointError, DataError, WriteError) as error:

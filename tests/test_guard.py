@@ -1,0 +1,52 @@
+"""Signals that end a tool, also where code of others swallows them."""
+
+import os
+import signal
+from contextlib import suppress
+
+import pytest
+
+from cluenet_mm.guard import raise_lost, run_tool
+
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+
+
+def status_of(main):
+    with pytest.raises(SystemExit) as end:
+        run_tool(main)
+    return end.value.code
+
+
+@SIGNALS
+def test_another_error_in_its_place_is_still_an_interruption(number, capsys):
+    def main():
+        try:
+            os.kill(os.getpid(), number)
+        except BaseException as error:
+            raise SyntaxError("cannot be formatted") from error
+
+    assert status_of(main) == 128 + number
+    assert "Interrupted" in capsys.readouterr().err
+
+
+@SIGNALS
+def test_one_that_is_lost_is_raised_where_the_tool_asks(number):
+    reached = []
+
+    def main():
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+        raise_lost()
+        reached.append("more work")
+
+    assert status_of(main) == 128 + number
+    assert not reached
+    raise_lost()  # the next tool of a process begins without
+
+
+def test_a_bug_stays_what_it_is():
+    def main():
+        raise SyntaxError("a bug")
+
+    with pytest.raises(SyntaxError, match="a bug"):
+        run_tool(main)
