@@ -12,7 +12,8 @@ config begins with the word that follows, `networks` the same with the accuracy 
 papers and of the published weights, on the dataset that follows if one does; `heads`
 what stands behind the backbones of segmentors; `runs` and `reproduction` are those of
 collect_runs.py and reproduce_cifar100.py; `emergence`, `merged`, `stability`,
-`faithfulness` and `pointing` those of cluster_quality.py, `cells` those of
+`faithfulness` and `pointing` those of cluster_quality.py, whose rows a regular
+expression may choose (`^4.(clusters|grid)$`, of stage and segments), `cells` those of
 native_cells.py. A missing file is an error, except after the word `pending`, which goes
 once there are results.
 
@@ -324,8 +325,27 @@ def reproduction_table(paths: list[Path], option: str) -> str:
 # --- what clusters are worth ----------------------------------------------------------
 
 
+def quality_table(
+    paths: list[Path], kind: tuple, titles: dict[str, str], shown: str
+) -> str:
+    """Kinds of segments of a network in rows, by stage or number.
+
+    Args:
+        paths: Files of results.
+        kind: What they hold.
+        titles: Names of numbers by titles of columns.
+        shown: Regular expression that "STAGE SEGMENTS" of a row contains.
+    """
+    rows = (row for path in paths for row in quality_rows(path, kind, titles))
+    return table(
+        row
+        for row in rows
+        if re.search(shown, f"{row.get('k', row.get('stage'))} {row['segments']}")
+    )
+
+
 def quality_rows(path: Path, kind: tuple, titles: dict[str, str]) -> Iterable[Row]:
-    """Every kind of segments of a network in a row, by stage or number."""
+    """Every kind of segments of a network in a row."""
     results = read(path, kind)
     found = results[kind[0]]
     merged = kind is MERGED
@@ -334,7 +354,6 @@ def quality_rows(path: Path, kind: tuple, titles: dict[str, str]) -> Iterable[Ro
     data = f" of {results['dataset']}" if annotated else ""
     for entry in found["merged" if merged else "rows"]:
         row = {
-            "config": f"`{results['config']}`",
             "images": f"{found['images']}{data}",
             "k" if merged else "stage": str(entry["k" if merged else "stage"]),
             "segments": entry["segments"],
@@ -359,7 +378,7 @@ def emergence_table(paths: list[Path], option: str) -> str:
         "ARI ↑": "ari",
         "EV ↑": "explained",
     }
-    return table(row for p in paths for row in quality_rows(p, EMERGENCE, titles))
+    return quality_table(paths, EMERGENCE, titles, option)
 
 
 def merged_table(paths: list[Path], option: str) -> str:
@@ -369,7 +388,7 @@ def merged_table(paths: list[Path], option: str) -> str:
         "UE ↓": "undersegmentation",
         "best IoU ↑": "best_iou",
     }
-    return table(row for p in paths for row in quality_rows(p, MERGED, titles))
+    return quality_table(paths, MERGED, titles, option)
 
 
 def faithfulness_table(paths: list[Path], option: str) -> str:
@@ -380,19 +399,19 @@ def faithfulness_table(paths: list[Path], option: str) -> str:
         "deletion ↓": "deletion",
         "random order ": "random_deletion",  # another key, the same title
     }
-    return table(row for p in paths for row in quality_rows(p, FAITHFULNESS, titles))
+    return quality_table(paths, FAITHFULNESS, titles, option)
 
 
 def stability_table(paths: list[Path], option: str) -> str:
     """Whether clusters stay under changes of the image."""
     titles = {"shift ↑": "shift", "flip ↑": "flip", "noise ↑": "noise"}
-    return table(row for p in paths for row in quality_rows(p, STABILITY, titles))
+    return quality_table(paths, STABILITY, titles, option)
 
 
 def pointing_table(paths: list[Path], option: str) -> str:
     """Grid pointing game."""
     titles = {"heat in the class's image ↑": "share", "maximum in it ↑": "hit"}
-    return table(row for p in paths for row in quality_rows(p, POINTING, titles))
+    return quality_table(paths, POINTING, titles, option)
 
 
 def cells_table(paths: list[Path], option: str) -> str:

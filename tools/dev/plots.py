@@ -1,8 +1,9 @@
-"""Plot results of tools/analysis/benchmark.py, or of tools/dev/collect_runs.py.
+"""Plot results of benchmark.py, collect_runs.py or cluster_quality.py.
 
 `families` shows images per second against MACs; along a grey line the MACs per second
 are the same. `scaling` shows seconds and memory an image against its pixels. Both have
-a panel for each mode or quantity. `accuracy` shows top-1 of every epoch of runs.
+a panel for each mode or quantity. `accuracy` shows top-1 of every epoch of runs,
+`segments` the quality of segments over their number, a row for each file.
 
 Example:
     python tools/dev/plots.py families docs/results/cpu_families.json --out families.png
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
-from docs_tables import CASES, RUNS, by_side, read
+from docs_tables import CASES, MERGED, RUNS, by_side, read
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
@@ -114,24 +115,69 @@ def accuracy(results: dict) -> Figure:
     return figure
 
 
+# Kinds of segments that are shown, and how.
+SEGMENTS = {
+    "clusters and colors": ("network and colors", "#0a5ca8", "o-"),
+    "clusters": ("network", "#5a9bd5", "o-"),
+    "untrained 1 and colors": ("untrained and colors", "#b3541e", "s--"),
+    "untrained 1": ("untrained", "#e59a5f", "s--"),
+    "Ward on colors": ("Ward on colors", "#222222", "^:"),
+    "SLIC": ("SLIC", "#777777", "v:"),
+}
+
+
+def segments(paths: list[Path]) -> Figure:
+    """Lines over the number of segments, a row for each dataset."""
+    titles = {"accuracy": "ASA", "undersegmentation": "UE", "best_iou": "best IoU"}
+    figure, grid = plt.subplots(
+        len(paths),
+        len(titles),
+        figsize=(10, 3.1 * len(paths)),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axes, path in zip(grid, paths, strict=True):
+        results = read(path, MERGED)
+        rows = results["emergence"]["merged"]
+        for axis, (name, title) in zip(axes, titles.items(), strict=True):
+            for kind, (label, color, style) in SEGMENTS.items():
+                points = [
+                    (row["k"], row[name]) for row in rows if row["segments"] == kind
+                ]
+                axis.plot(
+                    *zip(*points, strict=True), style, color=color, label=label, ms=4
+                )
+            ticks = sorted({row["k"] for row in rows})
+            axis.set(xscale="log", title=f"{results['dataset']}: {title}", xlabel="k")
+            axis.set_xticks(ticks, map(str, ticks))
+            axis.minorticks_off()
+            axis.grid(visible=True, alpha=0.25)
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6)
+    return figure
+
+
+KINDS = {"families": families, "scaling": scaling}
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("kind", choices=["families", "scaling", "accuracy"])
-    parser.add_argument("results", type=Path, help="file of results")
+    parser.add_argument("kind", choices=[*KINDS, "accuracy", "segments"])
+    parser.add_argument("results", type=Path, nargs="+", help="files of results")
     parser.add_argument("--out", required=True, type=Path, help="picture to write")
     parser.add_argument("--mode", choices=["infer", "train"], default="infer")
     args = parser.parse_args()
     try:
         if args.kind == "accuracy":
-            figure = accuracy(read(args.results, RUNS))
+            figure = accuracy(read(args.results[0], RUNS))
+        elif args.kind == "segments":
+            figure = segments(args.results)
         else:
-            results = read(args.results, CASES)
-            figure = {"families": families, "scaling": scaling}[args.kind](
-                results, args.mode
-            )
+            results = read(args.results[0], CASES)
+            figure = KINDS[args.kind](results, args.mode)
             threads = f"{results.get('threads')} threads"
             figure.suptitle(f"{results.get('device', '?')}, {threads}")
     except (OSError, ValueError) as error:

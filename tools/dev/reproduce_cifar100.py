@@ -1,17 +1,11 @@
-r"""Train the networks on CIFAR-100 in memory and write what they reach to one file.
+"""Train the networks on CIFAR-100 in memory and write what they reach to one file.
 
 The same command continues after an interruption, from the last epoch that was
 evaluated; runs that are finished are left alone.
 
-Examples:
+Example:
     python tools/dev/cifar100_npz.py
     python tools/dev/reproduce_cifar100.py --json docs/results/cifar100_full.json
-
-    python tools/dev/cifar100_npz.py --classes 10 --out data/cifar100_10
-    python tools/dev/reproduce_cifar100.py --json docs/results/cifar100_reduced.json \
-        --data data/cifar100_10 --out work_dirs/cifar100_10 --seeds 0 1 2 \
-        --options train_cfg.max_epochs=6 train_dataloader.batch_size=64 \
-        param_scheduler.0.warmup=0.167 param_scheduler.0.by_epoch=False
 """
 
 import argparse
