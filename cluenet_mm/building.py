@@ -9,7 +9,7 @@ from mmengine.runner import BaseLoop
 
 from .checkpoint import CheckpointError
 from .config import PLACES, inner_datasets
-from .datasets.named_errors import DataError
+from .data_errors import DataError
 from .errors import one_line_with_place
 from .files import NO_ROOM, WriteError
 from .package_data import config_name

@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from .config import type_name
-from .datasets.named_errors import name_files
+from .data_errors import name_files
 from .guard import raise_lost
 
 __all__ = ["TerminalRunner", "counted", "results", "summary"]

@@ -152,7 +152,8 @@ def test_a_size_that_is_no_variant_comes_from_a_config(tmp_path):
     args = (tmp_path / "released.pth", tmp_path / "ours.pth", "--arch", "coc")
     result = run(*args)
     assert result.returncode == 1
-    assert result.stderr.startswith("error: the checkpoint does not fit arch ")
+    start = f"error: {args[0]}: the checkpoint does not fit arch "
+    assert result.stderr.startswith(start)
     assert "give --config for weights of another size" in result.stderr
 
     arch = goldens.arch(config)

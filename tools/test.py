@@ -16,8 +16,8 @@ from cluenet_mm.cli import (
     output_folder,
     parse_arguments,
 )
+from cluenet_mm.data_errors import DataError
 from cluenet_mm.datasets.check import refuse_unusable
-from cluenet_mm.datasets.named_errors import DataError
 from cluenet_mm.files import WriteError
 from cluenet_mm.guard import run_tool
 from cluenet_mm.inference.predictions import (

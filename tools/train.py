@@ -12,8 +12,8 @@ from mmengine.runner import Runner
 from cluenet_mm.building import BuildError, building
 from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.cli import add_run_arguments, fail, parse_arguments
+from cluenet_mm.data_errors import DataError
 from cluenet_mm.datasets.check import refuse_unusable
-from cluenet_mm.datasets.named_errors import DataError
 from cluenet_mm.files import WriteError
 from cluenet_mm.guard import exit_status, interruptible, run_tool
 from cluenet_mm.hooks import PendingValidationHook, StrictLoadHook

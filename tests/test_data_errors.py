@@ -3,7 +3,7 @@
 import dense_data
 import pytest
 
-from cluenet_mm.datasets.named_errors import name_files
+from cluenet_mm.data_errors import name_files
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -6,7 +6,7 @@ from typing import Any
 import cv2
 from torch.utils.data import Dataset
 
-from ..errors import one_line
+from .errors import one_line
 
 __all__ = ["DataError", "name_files"]
 
