@@ -16,6 +16,8 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from .segments import MergeTree
 
 BOUNDARY_TOLERANCE = 2
+# Objects that cover less of the image than this are small.
+SMALL = 1 / 16
 _FELZENSZWALB_TRIES = 12
 _SLIC_TRIES = 6
 
@@ -30,6 +32,7 @@ class SegmentationScores:
         undersegmentation: :func:`undersegmentation_error`, small is good.
         boundary_recall: :func:`boundary_recall`, large is good.
         best_iou: :func:`best_match_iou`, large is good.
+        small_iou: The same of the objects that cover less than ``SMALL`` of the image.
         nmi: Normalized mutual information with the truth (Strehl and Ghosh, 2002),
             arithmetic mean of the entropies, in [0, 1]; large is good.
         ari: Adjusted Rand index (Hubert and Arabie, 1985), 0 by chance; large is good.
@@ -41,6 +44,7 @@ class SegmentationScores:
     undersegmentation: float
     boundary_recall: float
     best_iou: float
+    small_iou: float = float("nan")
     nmi: float = float("nan")
     ari: float = float("nan")
     explained: float = float("nan")
@@ -60,7 +64,7 @@ class SegmentationScores:
             segments: ``(H, W)`` integers from 0.
             truth: ``(H, W)`` integers, negative where nothing is known.
             background: Label outside all objects: an area like the others, except that
-                ``best_iou`` does not ask for it.
+                the IoUs do not ask for it.
             tolerance: Of the boundaries, in pixels.
             image: ``(H, W, 3)``, whose colors are to be explained.
         """
@@ -72,6 +76,7 @@ class SegmentationScores:
             undersegmentation_error(segments, truth),
             boundary_recall(segments, truth, tolerance),
             best_match_iou(segments, truth, background),
+            best_match_iou(segments, truth, background, below=SMALL),
             *(
                 float(score(*pair)) if known.any() else float("nan")
                 for score in (normalized_mutual_info_score, adjusted_rand_score)
@@ -137,7 +142,10 @@ def boundary_recall(
 
 
 def best_match_iou(
-    segments: np.ndarray, truth: np.ndarray, background: int | None = None
+    segments: np.ndarray,
+    truth: np.ndarray,
+    background: int | None = None,
+    below: float = float("inf"),
 ) -> float:
     """Mean over the objects of the largest IoU that any single segment reaches.
 
@@ -145,11 +153,12 @@ def best_match_iou(
         segments: ``(H, W)`` integers from 0.
         truth: ``(H, W)`` integers: objects, or classes where there are no objects.
         background: Label outside all objects.
+        below: Only objects that cover less than this part of the image.
     """
     shared, _ = _contingency(segments, truth)
     areas = shared.sum(axis=0)
     union = shared.sum(axis=1, keepdims=True) + areas - shared
-    wanted = areas > 0
+    wanted = (areas > 0) & (areas < below * truth.size)
     if background is not None and background < len(wanted):
         wanted[background] = False
     if not wanted.any():

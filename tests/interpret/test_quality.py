@@ -32,6 +32,21 @@ def test_scores_that_the_hand_counts():
     assert best_match_iou(SEGMENTS, TRUTH, background=0) == 5 / 8
 
 
+def test_small_objects_are_those_below_a_part_of_the_image():
+    truth = np.zeros((8, 8), int)
+    truth[:4, :4] = 1  # a quarter of the image
+    truth[7, 5:] = 2  # 3 of 64 pixels
+    truth[6, :4] = 3  # 4 of 64: not below a sixteenth
+    segments = np.where(truth == 2, 1, 0)
+    segments[7, 7] = 0
+    assert best_match_iou(segments, truth, 0, below=1 / 16) == 2 / 3
+    assert best_match_iou(segments, truth, 0, below=5 / 64) == (2 / 3 + 4 / 62) / 2
+    assert np.isnan(best_match_iou(segments, truth, 0, below=3 / 64))
+    scores = SegmentationScores.of(segments, truth, background=0)
+    assert scores.small_iou == 2 / 3
+    assert scores.best_iou == (16 / 62 + 2 / 3 + 4 / 62) / 3
+
+
 def test_pixels_without_a_label_do_not_count():
     truth = TRUTH.copy()
     truth[3] = -1  # segment 1 is left with two pixels of the second area
@@ -65,7 +80,8 @@ def test_boundaries_within_a_tolerance():
 def test_perfect_segments_are_perfect():
     image = np.repeat(TRUTH[..., None], 3, axis=2)
     agreement = SegmentationScores.of(TRUTH, TRUTH, image=image)
-    assert astuple(agreement) == pytest.approx((2, 1, 0, 1, 1, 1, 1, 1))
+    expected = (2, 1, 0, 1, 1, float("nan"), 1, 1, 1)  # no object is small
+    assert astuple(agreement) == pytest.approx(expected, nan_ok=True)
 
 
 def test_explained_variation_is_the_part_between_segments():

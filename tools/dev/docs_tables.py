@@ -374,6 +374,7 @@ def emergence_table(paths: list[Path], option: str) -> str:
         "UE ↓": "undersegmentation",
         "BR ↑": "boundary_recall",
         "best IoU ↑": "best_iou",
+        "best IoU, small ↑": "small_iou",
         "NMI ↑": "nmi",
         "ARI ↑": "ari",
         "EV ↑": "explained",
@@ -387,6 +388,7 @@ def merged_table(paths: list[Path], option: str) -> str:
         "ASA ↑": "accuracy",
         "UE ↓": "undersegmentation",
         "best IoU ↑": "best_iou",
+        "best IoU, small ↑": "small_iou",
     }
     return quality_table(paths, MERGED, titles, option)
 

@@ -19,11 +19,13 @@ from torch import Tensor, nn
 
 from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.cli import (
+    add_cfg_options,
     add_max_pixels,
     fail,
     for_each_image,
     fraction,
     output_folder,
+    parse_arguments,
     positive,
     report_failures,
     side,
@@ -95,7 +97,8 @@ def parse_args() -> argparse.Namespace:
         help="resize image files to this shorter side, --max-pixels or not",
     )
     add_max_pixels(parser)
-    return parser.parse_args()
+    add_cfg_options(parser)
+    return parse_arguments(parser)
 
 
 def samples(
@@ -149,7 +152,7 @@ def main() -> int:
     """Run the command line and return its exit status."""
     args = parse_args()
     try:
-        cfg = read_config(args.config)
+        cfg = read_config(args.config, args.cfg_options)
         model = build_model(cfg, args.checkpoint)
         find_backbone(model)
         found = list(
