@@ -1,9 +1,8 @@
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 
 import goldens
+import processes
 import pytest
 import torch
 from mmengine.config import Config
@@ -15,7 +14,7 @@ from cluenet_mm.checkpoint import CheckpointError
 from cluenet_mm.conversion import FAMILIES, convert_file, convert_state_dict
 from cluenet_mm.inference import build_model
 
-TOOL = Path(__file__).parents[1] / "tools" / "convert" / "official_weights.py"
+TOOL = "convert/official_weights.py"
 CASE = "cluenet_patch3_poolnorm"
 ARCH = goldens.arch(goldens.load(CASE)[0])
 VARIANTS = [
@@ -49,9 +48,7 @@ def as_convolutions(official, *endings):
 
 
 def run(*args):
-    return subprocess.run(
-        [sys.executable, TOOL, *map(str, args)], capture_output=True, text=True
-    )
+    return processes.run(TOOL, *args)
 
 
 @pytest.mark.parametrize(("family", "arch"), VARIANTS)

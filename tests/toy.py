@@ -9,7 +9,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,10 +19,9 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
+from processes import Process, environment
 from torch import nn
 from torch.utils.data import Dataset
-
-import cluenet_mm
 
 HERE = Path(__file__).parent
 TOOLS = HERE.parent / "tools"
@@ -138,22 +136,13 @@ def write_config(folder: Path, extra: str = "", workers: int = 0) -> Path:
     return path
 
 
-def environment() -> dict[str, str]:
-    root = Path(cluenet_mm.__file__).parents[1]
-    return {
-        **os.environ,
-        "PYTHON": sys.executable,  # what the launchers run
-        "PYTHONPATH": os.pathsep.join([str(HERE), str(root)]),
-        "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-
-
-def start(folder: Path, *words: object) -> subprocess.Popen:
-    """Start a tool in ``folder``; its output goes to one pipe."""
-    runner = ["bash"] if str(words[0]).endswith(".sh") else [sys.executable]
+def start(folder: Path, *words: object) -> subprocess.Popen | Process:
+    """Start a tool in ``folder``; its output goes to one stream."""
+    command = [str(TOOLS / str(words[0])), *map(str, words[1:])]
+    if not command[0].endswith(".sh"):
+        return Process(command, folder, environment(), merged=True)
     return subprocess.Popen(
-        [*runner, str(TOOLS / str(words[0])), *map(str, words[1:])],
+        ["bash", *command],
         cwd=folder,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -174,7 +163,9 @@ def run(folder: Path, *words: object, status: int = 0) -> str:
     return output
 
 
-def interrupt(process: subprocess.Popen, work_dir: Path, at: int, number: int) -> str:
+def interrupt(
+    process: subprocess.Popen | Process, work_dir: Path, at: int, number: int
+) -> str:
     """Send a signal once iteration ``at`` is in the log; returns the output."""
     deadline = time.monotonic() + 100
     while at not in losses(work_dir):

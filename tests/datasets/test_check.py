@@ -4,13 +4,11 @@ Nothing is decoded: the images of most datasets here do not exist.
 """
 
 import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 from mmengine.config import Config
 from PIL import Image
@@ -22,7 +20,6 @@ pytest.importorskip("mmseg")
 import dense_data
 from pycocotools import mask as pycocotools_mask
 
-from cluenet_mm import tool_path
 from cluenet_mm.datasets.check import (
     DatasetError,
     Options,
@@ -566,12 +563,7 @@ def test_train_ends_with_one_line_where_pycocotools_would_crash(tmp_path):
     content["annotations"][0]["segmentation"] = rle(size=[10**6, 10**6])["segmentation"]
     path.write_text(json.dumps(content))
     config = dense_data.detector_config(folder)
-    done = subprocess.run(
-        [sys.executable, tool_path("train.py"), config, "--work-dir", folder / "work"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-    )
+    done = processes.run("train.py", config, "--work-dir", folder / "work")
     assert done.returncode == 1
     (line,) = [x for x in done.stderr.splitlines() if x.startswith("error: ")]
     assert f"{path}: mask has another size: annotation 1 in scene.png" in line

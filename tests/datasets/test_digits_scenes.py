@@ -1,13 +1,12 @@
 import hashlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from mmengine.registry import init_default_scope
+from processes import CONTEXT
 from pycocotools.coco import COCO
 
 from cluenet_mm.datasets import (
@@ -39,18 +38,14 @@ def digest(root):
     return hashlib.sha256(names + content).hexdigest()
 
 
-PREPARE = """
-import sys
-from cluenet_mm.datasets.digits_scenes import prepare_scenes
-prepare_scenes(sys.argv[1])
-"""
-
-
 def test_processes_at_once_make_the_same_scenes(root, tmp_path):
     target = tmp_path / "data" / "scenes"
-    command = [sys.executable, "-c", PREPARE, str(target)]
-    processes = [subprocess.Popen(command) for _ in range(3)]
-    assert [process.wait(timeout=100) for process in processes] == [0, 0, 0]
+    started = [CONTEXT.Process(target=prepare_scenes, args=[target]) for _ in range(3)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(timeout=100)
+    assert [process.exitcode for process in started] == [0, 0, 0]
     assert digest(target) == digest(root)
     assert list(target.parent.iterdir()) == [target]  # no scratch folder stays
 

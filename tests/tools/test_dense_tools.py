@@ -10,6 +10,7 @@ import dense_data
 import numpy as np
 import pytest
 import toy
+from processes import run_in_two
 
 pytest.importorskip("mmdet")
 pytest.importorskip("mmseg")
@@ -174,8 +175,7 @@ def test_two_processes_train_a_detector(folder, tmp_path):
     config = folder / "detector.py"
     work = tmp_path / "work"
     options = ("--work-dir", work, "--cfg-options", "sync_bn=torch")
-    output = toy.run(tmp_path, "dist_train.sh", config, 2, *options)
-    assert "2 processes on the CPU" in output
+    output = run_in_two(tmp_path, "train.py", config, *options)
     # MMEngine's sync_bn wants GPUs, and so does SyncBN in the layers of the config.
     assert "Synchronized batch norm became ordinary batch norm" in output
     assert "coco/segm_mAP: " in output
@@ -187,13 +187,13 @@ def test_two_processes_train_a_detector(folder, tmp_path):
 def test_two_processes_train_and_test_a_segmentor(folder, tmp_path):
     config = folder / "segmentor.py"
     work = tmp_path / "work"
-    output = toy.run(tmp_path, "dist_train.sh", config, 2, "--work-dir", work)
+    output = run_in_two(tmp_path, "train.py", config, "--work-dir", work)
     assert "Synchronized batch norm became ordinary batch norm" in output
     assert "mIoU: " in output
     assert all(np.isfinite(list(toy.losses(work).values())))
     out = tmp_path / "maps"
-    words = (config, work / "iter_3.pth", 2, "--out", out, "--work-dir", work)
-    toy.run(tmp_path, "dist_test.sh", *words)
+    words = (config, work / "iter_3.pth", "--out", out, "--work-dir", work)
+    run_in_two(tmp_path, "test.py", *words)
     assert sorted(path.stem for path in out.iterdir()) == STEMS
 
 
@@ -213,8 +213,7 @@ model = dict(
 def test_two_processes_train_the_universal_decoder(folder, tmp_path):
     config, work = folder / "universal.py", tmp_path / "work"
     config.write_text(UNIVERSAL)
-    output = toy.run(tmp_path, "dist_train.sh", config, 2, "--work-dir", work)
-    assert "2 processes on the CPU" in output
+    output = run_in_two(tmp_path, "train.py", config, "--work-dir", work)
     assert "coco/segm_mAP: " in output  # one of the images has no object
     losses = toy.losses(work)
     assert sorted(losses) == [1, 2]

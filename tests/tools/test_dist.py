@@ -11,6 +11,7 @@ import pytest
 import torch
 import toy
 from mmengine.config import Config
+from processes import run_in_two
 from torch import distributed
 
 from cluenet_mm.training.distributed import setup_launcher
@@ -143,15 +144,15 @@ def test_the_flexible_runner_of_the_docs_trains_and_resumes_like_the_default(tmp
     work = tmp_path / "work"
     options = ("--work-dir", work)
     config = toy.write_config(tmp_path)
-    toy.run(tmp_path, "dist_train.sh", config, 2, "--work-dir", tmp_path / "default")
+    run_in_two(tmp_path, "train.py", config, "--work-dir", tmp_path / "default")
     # What this runner has no default for.
     backend = "dict(type='LocalVisBackend')"
     lines += f"visualizer = dict(type='Visualizer', vis_backends=[{backend}])\n"
     lines += "env_cfg = dict(dist_cfg=dict(backend='gloo'))\n"
     config = toy.write_config(tmp_path, lines)
-    toy.run(tmp_path, "dist_train.sh", config, 2, *options)
+    run_in_two(tmp_path, "train.py", config, *options)
     resume = ("--resume", work / "epoch_3.pth")
-    output = toy.run(tmp_path, "dist_train.sh", config, 2, *options, *resume)
+    output = run_in_two(tmp_path, "train.py", config, *options, *resume)
     assert "resumed epoch: 3, iter: 9" in output
     expected = toy.losses(tmp_path / "default")
     whole, resumed = toy.losses_of_runs(work)

@@ -4,21 +4,19 @@ What the page lights up is compared with the Python trace of the same image.
 """
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import dense_data
 import numpy as np
+import processes
 import pytest
 import torch
 from mmengine.config import Config
 from PIL import Image
 
-from cluenet_mm import config_path, tool_path
+from cluenet_mm import config_path
 from cluenet_mm.inference import build_model
 from cluenet_mm.interpret import class_probabilities, to_input, trace
 from cluenet_mm.interpret.segments import merge_tree
@@ -32,13 +30,7 @@ SIZES = {"wide.png": (44, 60), "tall.png": (57, 38)}
 
 
 def explore(*words):
-    command = [sys.executable, tool_path("visualize/explore.py"), *words]
-    return subprocess.run(
-        [str(w) for w in command],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-    )
+    return processes.run("visualize/explore.py", *words)
 
 
 def weights(name, folder):
@@ -518,9 +510,8 @@ def test_detectors_and_segmentors(config, title, tmp_path, visit):
 
 
 def test_the_gallery_shows_trained_beside_untrained_and_links_its_pictures(tmp_path):
-    tool = tool_path("dev/make_gallery.py")
-    command = [sys.executable, str(tool), "--docs", str(tmp_path), "--size", "32"]
-    result = subprocess.run(command, capture_output=True, text=True)
+    words = ("--docs", tmp_path, "--size", 32)
+    result = processes.run("dev/make_gallery.py", *words)
     assert result.returncode == 0, result.stderr
     page = (tmp_path / "gallery.md").read_text(encoding="utf-8")
     assert "cluenet_mm://cluenet_micro_cifar100" in page
@@ -564,7 +555,10 @@ def workplace(tmp_path, monkeypatch):
         (["good.png", "--size", "99999"], "argument --size: 99999 is more than 16384"),
         (["good.png", "--out", "empty"], "empty is a folder: give the name of a file"),
         (
-            ["good.png", "--beside", "cluenet/cls_imagenet_tiny", "untrained"],
+            [
+                *("good.png", "--beside", "cluenet/cls_imagenet_tiny", "untrained"),
+                *("--importance", "none"),
+            ],
             "error: cannot show two networks on good.png: one sees 40 x 40 pixels, the "
             "other 224 x 224. Give both the same test pipeline.",
         ),

@@ -1,21 +1,14 @@
 """The script that draws clusters."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from PIL import Image
+from processes import run
 
-from cluenet_mm import config_path, tool_path
+from cluenet_mm import config_path
 from cluenet_mm.inference import build_model
-
-
-def run(tool, *words):
-    command = [sys.executable, tool_path(tool), *words]
-    return subprocess.run([str(w) for w in command], capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")

@@ -298,6 +298,7 @@ def main() -> int:
         results = {
             "config": args.config,
             "checkpoint": Path(args.checkpoint).name,
+            "cfg_options": args.cfg_options or {},
             "dataset": args.dataset,
             "split": args.split,
             "size": args.size,

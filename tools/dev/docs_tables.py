@@ -352,9 +352,11 @@ def quality_rows(path: Path, kind: tuple, titles: dict[str, str]) -> Iterable[Ro
     found = results["emergence"] if merged else found
     annotated = kind not in (FAITHFULNESS, POINTING)
     data = f" of {results['dataset']}" if annotated else ""
+    options = results.get("cfg_options", {}).items()
     for entry in found["merged" if merged else "rows"]:
         row = {
             "images": f"{found['images']}{data}",
+            "option": ", ".join(f"`{name.split('.')[-1]}={v}`" for name, v in options),
             "k" if merged else "stage": str(entry["k" if merged else "stage"]),
             "segments": entry["segments"],
         }

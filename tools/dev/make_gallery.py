@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from skimage import data
 from torch import nn
@@ -28,8 +29,8 @@ from cluenet_mm.files import write_text
 from cluenet_mm.guard import run_tool
 from cluenet_mm.inference import build_model, initialize
 from cluenet_mm.inference.images import resize_shorter_side
-from cluenet_mm.interpret import cluster_figure, to_input, trace
-from cluenet_mm.interpret.figures import render
+from cluenet_mm.interpret import cluster_figure, merge_tree, to_input, trace
+from cluenet_mm.interpret.figures import cluster_panel, feature_colors, render
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 CONFIG, CHECKPOINT = "cluenet/cls_cifar100", "cluenet_mm://cluenet_micro_cifar100"
@@ -43,6 +44,10 @@ PHOTOS = {
     "rocket": ("A rocket", "public domain, SpaceX"),
     "astronaut": ("An astronaut", "public domain, NASA"),
 }
+SEGMENTED = ("coffee", "astronaut")
+SEGMENTS = (4, 8, 16, 32)
+CENTERS = (2, 4, 8, 16)  # along one side of the grid of the second stage
+CENTERED = "coffee"
 REPORTED = ("chelsea", "rocket")
 DPI = 90
 JPEG_QUALITY = 85
@@ -73,6 +78,23 @@ stage keeps to colors and surfaces; the clusters of later stages, traced back to
 pixels, become fragmented in textured areas.
 
 {photos}
+
+## Segments
+
+`merge_tree(maps, image=photo)` merges the points that the maps of all stages and the
+colors describe alike, to as many connected segments as you ask for. Again the first row
+is trained, the second untrained.
+
+{segments}
+
+## Centers
+
+The published weights with other numbers of centers (`cluster_grids`), which they were
+not trained with: above, a head of the second stage, below, {count} segments. More
+centers cut finer, and not along smaller things
+([advice](interpretability.md#small-objects)).
+
+![Clusters and segments with more and more centers](images/gallery/centers.jpg)
 {report}"""
 
 REPORT = """
@@ -115,6 +137,59 @@ def draw(models: list[nn.Module], image: np.ndarray, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = Image.fromarray(np.concatenate(rows))
     picture.save(path, quality=JPEG_QUALITY, optimize=True)
+
+
+def sheet(rows: list[list[tuple[str, np.ndarray]]], path: Path) -> None:
+    """Pictures with titles as a JPEG."""
+    height, width = rows[0][0][1].shape[:2]
+    side = 2.2
+    figure = Figure(
+        figsize=(side * len(rows[0]), (side * height / width + 0.3) * len(rows)),
+        layout="constrained",
+    )
+    panels = figure.subplots(len(rows), len(rows[0]), squeeze=False)
+    cells = (cell for row in rows for cell in row)
+    for axis, (title, picture) in zip(panels.flat, cells, strict=True):
+        axis.imshow(picture, interpolation="nearest")
+        axis.set_title(title, fontsize=9)
+        axis.axis("off")
+    Image.fromarray(render(figure, DPI)).save(path, quality=JPEG_QUALITY, optimize=True)
+
+
+def enlarged(image: np.ndarray) -> np.ndarray:
+    """The image with lines' worth of pixels."""
+    return np.kron(image, np.ones((4, 4, 1), np.uint8))
+
+
+def draw_segments(models: list[nn.Module], image: np.ndarray, path: Path) -> None:
+    """Segments of all stages and colors, a row a model."""
+    rows = []
+    for model in models:
+        tree = merge_tree(trace(model, to_input(model, image)), image=image)
+        panels = [
+            (f"{k} segments", cluster_panel(enlarged(image), tree.cut(k).numpy()))
+            for k in SEGMENTS
+        ]
+        rows.append([("input", enlarged(image)), *panels])
+    sheet(rows, path)
+
+
+def draw_centers(image: np.ndarray, path: Path) -> None:
+    """Clusters and segments of the same weights with few and with many centers."""
+    clusters, segments = [], []
+    for grid in CENTERS:
+        cfg = read_config(CONFIG, {"model.backbone.cluster_grids": grid})
+        model = build_model(cfg, CHECKPOINT)
+        maps = trace(model, to_input(model, image))
+        index = maps.clusters(1, 0, "image")[0, 0].numpy()
+        colors = feature_colors(maps.blocks[1][0].centers[0, 0], index)
+        panel = cluster_panel(enlarged(image), index, colors=colors)
+        clusters.append((f"{grid} x {grid} centers", panel))
+        cut = merge_tree(maps, image=image).cut(SEGMENTS[-1]).numpy()
+        segments.append(
+            (f"{SEGMENTS[-1]} segments", cluster_panel(enlarged(image), cut))
+        )
+    sheet([clusters, segments], path)
 
 
 def screenshot(size: int, path: Path) -> bool:
@@ -167,10 +242,22 @@ def main() -> None:
         draw(models, photograph(name, args.size), pictures / f"{name}.jpg")
         photos += f"![{what} and its clusters](images/gallery/{name}.jpg)\n"
         photos += f"*{what} (`skimage.data.{name}`; {license}).*\n\n"
+    segments = ""
+    for name in SEGMENTED:
+        path = pictures / f"{name}_segments.jpg"
+        draw_segments(models, photograph(name, args.size), path)
+        segments += f"![{PHOTOS[name][0]} in segments](images/gallery/{path.name})\n\n"
+    draw_centers(photograph(CENTERED, args.size), pictures / "centers.jpg")
     report = ""
     if screenshot(args.size, pictures / "report.jpg"):
         report = REPORT.format(picture="images/gallery/report.jpg")
-    text = PAGE.format(size=args.size, photos=photos.rstrip("\n"), report=report)
+    text = PAGE.format(
+        size=args.size,
+        photos=photos.rstrip("\n"),
+        segments=segments.rstrip("\n"),
+        count=SEGMENTS[-1],
+        report=report,
+    )
     write_text(args.docs / "gallery.md", text.rstrip("\n") + "\n")
     total = sum(path.stat().st_size for path in pictures.iterdir())
     print(f"{args.docs / 'gallery.md'}: {total / 1e3:.0f} kB of pictures")
