@@ -33,7 +33,7 @@ python:
 	@echo $(PYTHON)
 
 test: env ## run the test suite
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 quickstart: env ## train CLUENet on the embedded digits, evaluate it, show its clusters
 	$(RUN) tools/train.py $(CONFIG) --work-dir "$(WORK_DIR)" --resume auto

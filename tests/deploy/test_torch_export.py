@@ -1,26 +1,15 @@
 """torch.export leaves the batch open in every family."""
 
-import pytest
 import torch
+from families import families, two_stages
 from torch.export import Dim, export
 
-from cluenet_mm.backbones import FEC, CLUENet, ClusterFormer, ContextCluster
 
-
-@pytest.mark.parametrize(
-    "build",
-    [
-        lambda: CLUENet("micro_cifar", cluster_grids=4),
-        lambda: FEC("mini_cifar"),
-        lambda: ContextCluster("mini_cifar"),
-        lambda: ClusterFormer("mini_cifar"),
-    ],
-    ids=["CLUENet", "FEC", "ContextCluster", "ClusterFormer"],
-)
+@families
 @torch.no_grad()
-def test_one_program_serves_batches_of_any_size(build):
+def test_one_program_serves_batches_of_any_size(family):
     torch.manual_seed(0)
-    net = build().eval()
+    net = family(**two_stages(family)).eval()
     batch = Dim("batch", min=1)
     shapes = {"image": {0: batch}}
     program = export(net, (torch.randn(2, 3, 32, 32),), dynamic_shapes=shapes)

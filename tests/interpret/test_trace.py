@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from families import ARCH, SMALL, families
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
@@ -15,43 +16,16 @@ from cluenet_mm.interpret.trace import Window
 from cluenet_mm.layers import SoftAssignment
 from cluenet_mm.ops import soft_assign
 
-ARCH = {
-    "depths": (1, 2, 1, 1),
-    "embed_dims": (8, 12, 16, 20),
-    "mlp_ratios": (2, 2, 2, 2),
-    "num_heads": (1, 2, 2, 4),
-    "head_dims": 4,
-    "patch": (4, 4, 0),
-}
-SMALL = {
-    CLUENet: {"arch": {**ARCH, "pool_norm": True}, "cluster_grids": (3, 3, 2, 2)},
-    ContextCluster: {
-        "arch": ARCH,
-        "cluster_grids": (2, 2, 3, 2),
-        "fold_grids": (4, (2, 3), 2, 1),
-    },
-    FEC: {
-        "arch": ARCH,
-        "cluster_grids": (3, 3, 2, 2),
-        "fold_grids": (3, (2, 3), 2, 1),
-    },
-    ClusterFormer: {
-        "arch": {k: v for k, v in ARCH.items() if k != "head_dims"},
-        "cluster_grids": (3, 3, 2, 2),
-        "fold_grids": (3, (2, 3), 2, 1),
-    },
-}
 # Clusters a stage: centers times regions.
 CLUSTERS = {
     CLUENet: (9, 9, 4, 4),
     ContextCluster: (4 * 16, 4 * 6, 9 * 4, 4),
     FEC: (9 * 9, 9 * 6, 4 * 4, 4),
-    ClusterFormer: (9 * 9, 9 * 6, 4 * 4, 4),
+    ClusterFormer: (9 * 9, 9 * 6, 6 * 4, 4),
 }
 HEAD_DIMS = {ClusterFormer: (8, 6, 8, 5)}  # the others: 4
 # Families whose reducers are convolutions.
 BY_PLACE = (ContextCluster, ClusterFormer)
-families = pytest.mark.parametrize("family", SMALL, ids=lambda f: f.__name__)
 
 
 def build(family, patch=(4, 4, 0), **options):

@@ -42,7 +42,7 @@ def test_two_processes_train_resume_and_test(tmp_path):
     assert "skipped_steps: 1" in output
     assert output.count("continue with: the same command and --resume") == 1
 
-    toy.run(tmp_path, *command, "--resume")
+    run_in_two(tmp_path, "train.py", config, *options, "--resume")
     before, after = toy.losses_of_runs(tmp_path / WORK)
     assert list(after) == [7, 8, 9]
     assert (before[7], before[8]) == (after[7], after[8])

@@ -509,7 +509,10 @@ def test_detectors_and_segmentors(config, title, tmp_path, visit):
     assert -1 not in lit(page).values()
 
 
-def test_the_gallery_shows_trained_beside_untrained_and_links_its_pictures(tmp_path):
+def test_the_gallery_shows_trained_beside_untrained_and_links_its_pictures(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PATH", "")  # no browser, no screenshot of a report
     words = ("--docs", tmp_path, "--size", 32)
     result = processes.run("dev/make_gallery.py", *words)
     assert result.returncode == 0, result.stderr
