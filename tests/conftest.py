@@ -1,5 +1,6 @@
 """Without a GPU, Triton's kernels run in its interpreter, which is chosen at import."""
 
+import functools
 import os
 
 import pytest
@@ -26,3 +27,14 @@ def tile_bytes(request, monkeypatch):
     if request.param is not None:
         monkeypatch.setitem(tiled.TILE_BYTES, "cpu", request.param)
     return request.param
+
+
+@pytest.fixture(scope="session", autouse=True)
+def read_model_indices_once():
+    """MMEngine reads a library's hundred metafiles for every base config there."""
+    from mmengine.config import config
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_get_external_cfg_path", "is_installed"):
+            patch.setattr(config, name, functools.cache(getattr(config, name)))
+        yield

@@ -139,6 +139,10 @@ def write_config(folder: Path, extra: str = "", workers: int = 0) -> Path:
 def start(folder: Path, *words: object) -> subprocess.Popen | Process:
     """Start a tool in ``folder``; its output goes to one stream."""
     command = [str(TOOLS / str(words[0])), *map(str, words[1:])]
+    # The folder of a run is named by the second; the next one would share it.
+    newest = max((path.parent.name for path in folder.rglob("vis_data")), default="")
+    while time.strftime("%Y%m%d_%H%M%S") <= newest:
+        time.sleep(0.02)
     if not command[0].endswith(".sh"):
         return Process(command, folder, environment(), merged=True)
     return subprocess.Popen(

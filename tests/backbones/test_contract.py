@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from families import SMALL, families
+from families import SMALL, families, two_stages
 from mmcv.ops import RoIAlign
 from torch import nn
 from torchvision.ops import roi_align
