@@ -32,9 +32,9 @@ def tile_bytes(request, monkeypatch):
 @pytest.fixture(scope="session", autouse=True)
 def read_model_indices_once():
     """MMEngine reads a library's hundred metafiles for every base config there."""
-    from mmengine.config import config
+    from mmengine.config import config, utils
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("_get_external_cfg_path", "is_installed"):
-            patch.setattr(config, name, functools.cache(getattr(config, name)))
+        for module, name in ((utils, "load"), (config, "is_installed")):
+            patch.setattr(module, name, functools.cache(getattr(module, name)))
         yield

@@ -296,7 +296,7 @@ def test_every_trained_parameter_gets_a_gradient(family, way):
 
 
 @clustered
-@pytest.mark.parametrize("way", ["hard", "bilinear", "soft"])  # purity is a loss
+@pytest.mark.parametrize("way", ["hard", "soft"])  # purity is a loss
 def test_compiled_is_eager(family, way):
     model = segmentor(family, way).eval()
     images = torch.randn(2, 3, 52, 64)

@@ -25,6 +25,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -43,13 +44,8 @@ Row = dict[str, str]  # contents of the columns, by their titles
 CASES = ("cases", {"label", "mode", "shape", "batch"})
 RUNS = ("runs", {"config", "backbone", "length", "device", "metrics"})
 MODELS = ("models", {"config", "shape", "parameters", "published", "executed"})
-EMERGENCE = ("emergence", {"stage", "segments", "best_iou"})
 HEADS = ("models", {"config", "shape", "parameters", "parts"})
 CELLS = ("cells", {"name", "stage", "cells", "accuracy", "place", "near"})
-MERGED = ("emergence", {"stage", "segments", "best_iou"})
-STABILITY = ("stability", {"stage", "segments", "shift"})
-FAITHFULNESS = ("faithfulness", {"stage", "segments", "insertion"})
-POINTING = ("pointing", {"stage", "segments", "share"})
 
 
 def read(path: Path, kind: tuple[str, set[str]]) -> dict:
@@ -324,33 +320,58 @@ def reproduction_table(paths: list[Path], option: str) -> str:
 
 # --- what clusters are worth ----------------------------------------------------------
 
+_MATCH = {
+    "ASA ↑": "accuracy",
+    "UE ↓": "undersegmentation",
+    "BR ↑": "boundary_recall",
+    "best IoU ↑": "best_iou",
+    "best IoU, small ↑": "small_iou",
+    "NMI ↑": "nmi",
+    "ARI ↑": "ari",
+    "EV ↑": "explained",
+}
+# Tables of cluster_quality.py: names of numbers by titles of columns.
+QUALITY = {
+    "emergence": _MATCH,
+    "merged": {
+        title: _MATCH[title]
+        for title in ("ASA ↑", "UE ↓", "best IoU ↑", "best IoU, small ↑")
+    },
+    "stability": {"shift ↑": "shift", "flip ↑": "flip", "noise ↑": "noise"},
+    "faithfulness": {
+        "insertion ↑": "insertion",
+        "random order": "random_insertion",
+        "deletion ↓": "deletion",
+        "random order ": "random_deletion",  # another key, the same title
+    },
+    "pointing": {"heat in the class's image ↑": "share", "maximum in it ↑": "hit"},
+}
 
-def quality_table(
-    paths: list[Path], kind: tuple, titles: dict[str, str], shown: str
-) -> str:
+
+def quality_table(kind: str, paths: list[Path], shown: str) -> str:
     """Kinds of segments of a network in rows, by stage or number.
 
     Args:
+        kind: One of ``QUALITY``.
         paths: Files of results.
-        kind: What they hold.
-        titles: Names of numbers by titles of columns.
         shown: Regular expression that "STAGE SEGMENTS" of a row contains.
     """
-    rows = (row for path in paths for row in quality_rows(path, kind, titles))
     return table(
         row
-        for row in rows
+        for path in paths
+        for row in quality_rows(path, kind)
         if re.search(shown, f"{row.get('k', row.get('stage'))} {row['segments']}")
     )
 
 
-def quality_rows(path: Path, kind: tuple, titles: dict[str, str]) -> Iterable[Row]:
+def quality_rows(path: Path, kind: str) -> Iterable[Row]:
     """Every kind of segments of a network in a row."""
-    results = read(path, kind)
-    found = results[kind[0]]
-    merged = kind is MERGED
-    found = results["emergence"] if merged else found
-    annotated = kind not in (FAITHFULNESS, POINTING)
+    merged, titles = kind == "merged", QUALITY[kind]
+    place = "emergence" if merged else kind
+    needed = "best_iou" if merged else next(iter(titles.values()))
+    results = read(path, (place, {"stage", "segments", needed}))
+    found = results[place]
+    annotated = kind not in ("faithfulness", "pointing")
     data = f" of {results['dataset']}" if annotated else ""
     options = results.get("cfg_options", {}).items()
     for entry in found["merged" if merged else "rows"]:
@@ -367,55 +388,6 @@ def quality_rows(path: Path, kind: tuple, titles: dict[str, str]) -> Iterable[Ro
             row[title] = f"{entry[name]:.3f}" if entry.get(name) is not None else ""
             row[title] += f" ± {width:.3f}" if width is not None else ""
         yield row
-
-
-def emergence_table(paths: list[Path], option: str) -> str:
-    """How well clusters match objects."""
-    titles = {
-        "ASA ↑": "accuracy",
-        "UE ↓": "undersegmentation",
-        "BR ↑": "boundary_recall",
-        "best IoU ↑": "best_iou",
-        "best IoU, small ↑": "small_iou",
-        "NMI ↑": "nmi",
-        "ARI ↑": "ari",
-        "EV ↑": "explained",
-    }
-    return quality_table(paths, EMERGENCE, titles, option)
-
-
-def merged_table(paths: list[Path], option: str) -> str:
-    """Segments at equal numbers."""
-    titles = {
-        "ASA ↑": "accuracy",
-        "UE ↓": "undersegmentation",
-        "best IoU ↑": "best_iou",
-        "best IoU, small ↑": "small_iou",
-    }
-    return quality_table(paths, MERGED, titles, option)
-
-
-def faithfulness_table(paths: list[Path], option: str) -> str:
-    """Areas under insertion and deletion curves."""
-    titles = {
-        "insertion ↑": "insertion",
-        "random order": "random_insertion",
-        "deletion ↓": "deletion",
-        "random order ": "random_deletion",  # another key, the same title
-    }
-    return quality_table(paths, FAITHFULNESS, titles, option)
-
-
-def stability_table(paths: list[Path], option: str) -> str:
-    """Whether clusters stay under changes of the image."""
-    titles = {"shift ↑": "shift", "flip ↑": "flip", "noise ↑": "noise"}
-    return quality_table(paths, STABILITY, titles, option)
-
-
-def pointing_table(paths: list[Path], option: str) -> str:
-    """Grid pointing game."""
-    titles = {"heat in the class's image ↑": "share", "maximum in it ↑": "hit"}
-    return quality_table(paths, POINTING, titles, option)
 
 
 def cells_table(paths: list[Path], option: str) -> str:
@@ -447,11 +419,7 @@ TABLES: dict[str, Callable[[list[Path], str], str]] = {
     "cells": cells_table,
     "runs": runs_table,
     "reproduction": reproduction_table,
-    "emergence": emergence_table,
-    "merged": merged_table,
-    "stability": stability_table,
-    "faithfulness": faithfulness_table,
-    "pointing": pointing_table,
+    **{kind: partial(quality_table, kind) for kind in QUALITY},
 }
 PLACE = re.compile(
     rf"<!-- (?P<pending>pending )?(?P<kind>{'|'.join(TABLES)}): (?P<names>\S+)"
