@@ -36,7 +36,7 @@ class ClusterBlock(nn.Module):
         self.mixer = mixer
         self.norm2 = norm(channels)
         self.mlp = mlp
-        self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
+        self.drop_path = DropPath(drop_path_rate) if drop_path_rate else None
         for name in ("scale1", "scale2"):
             scale = None
             if layer_scale_init is not None:
@@ -46,8 +46,12 @@ class ClusterBlock(nn.Module):
     def forward(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Map ``(B, H, W, C)`` to the same shape, and pass the state on."""
         mixed, state = self.mixer(self.norm1(x), state)
-        x = x + self._branch(mixed, self.scale1)
-        return x + self._branch(self.mlp(self.norm2(x)), self.scale2), state
+        x = self._add(x, mixed, self.scale1)
+        return self._add(x, self.mlp(self.norm2(x)), self.scale2), state
 
-    def _branch(self, out: Tensor, scale: nn.Parameter | None) -> Tensor:
-        return self.drop_path(out if scale is None else scale * out)
+    def _add(self, x: Tensor, branch: Tensor, scale: nn.Parameter | None) -> Tensor:
+        """``x + drop_path(scale * branch)`` in one pass over the map."""
+        if self.training and self.drop_path is not None:
+            kept = self.drop_path(branch.new_ones(len(branch), 1, 1, 1))
+            scale = kept if scale is None else scale * kept
+        return x + branch if scale is None else torch.addcmul(x, branch, scale)

@@ -58,7 +58,7 @@ class _Unit(torch.autograd.Function):
         if grad is not None:
             radial = (grad * out).sum(dim=-1, keepdim=True) * long
             radial, divisor = _spread(radial, out), _spread(length, out)
-            grad_x = torch.addcmul(grad, out, radial, value=-1) / divisor
+            grad_x = torch.addcmul(grad, out, radial, value=-1).div_(divisor)
         if grad_length is not None:
             along = grad_length * long * out
             grad_x = along if grad_x is None else grad_x + along
