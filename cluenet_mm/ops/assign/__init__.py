@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..dispatch import collect, dispatch
 from ..implementation import current_implementation, is_exporting
-from ..normalize import unit
+from ..normalize import spread, unit
 from . import naive, tiled
 
 __all__ = ["Assignment", "assign", "nearest"]
@@ -123,9 +123,12 @@ class _Winner(torch.autograd.Function):
         grad = grad.unsqueeze(-1)
         grad_points = grad_centers = None
         if ctx.needs_input_grad[0]:
-            grad_points = grad * dispatch(centers, index)
+            winners = dispatch(centers, index)
+            grad_points = spread(grad, winners) * winners
         if ctx.needs_input_grad[1]:
-            grad_centers = collect(grad * points, index, centers.size(2))
+            grad_centers = collect(
+                spread(grad, points) * points, index, centers.size(2)
+            )
         return grad_points, grad_centers, None, None
 
 
