@@ -5,10 +5,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..ops.implementation import is_recorded
 from .convolution import ChannelLinear, DepthwiseConv
 
-# In inference on a CPU the wide hidden map of an image that exceeds this is made in
-# slices: they stay in the cache, and no operator fetches fresh pages for its output.
+# On a CPU wide hidden maps that exceed this are made a few images at a time, and in
+# inference a few rows: they stay in the cache from one operator to the next.
 SLICE_BYTES = 8 << 20
 
 
@@ -35,13 +36,16 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, H, W, C)`` to the same shape."""
-        sliced = x.device.type == "cpu" and not torch.is_grad_enabled()
-        if not sliced or torch.compiler.is_compiling():
+        if x.device.type != "cpu" or is_recorded():
             return self._output(self.hidden(x))
         row_bytes = x.size(2) * self.fc1.out_features * x.element_size()
-        rows = max(SLICE_BYTES // row_bytes, 1)
-        if rows >= x.size(1):
+        rows = max(SLICE_BYTES // max(row_bytes, 1), 1)
+        images = rows // max(x.size(1), 1)
+        if images >= len(x):
             return self._output(self.hidden(x))
+        if images or torch.is_grad_enabled():
+            parts = x.split(max(images, 1))
+            return torch.cat([self._output(self.hidden(part)) for part in parts])
         return torch.cat([self._by_rows(image, rows) for image in x.split(1)])
 
     def hidden(self, x: Tensor) -> Tensor:

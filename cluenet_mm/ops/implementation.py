@@ -56,3 +56,8 @@ def is_exporting() -> bool:
     The sizes of tiles follow from those of the batch and would become part of it.
     """
     return torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting()
+
+
+def is_recorded() -> bool:
+    """Whether a graph is recorded or compiled, and not run operator by operator."""
+    return torch.compiler.is_compiling() or is_exporting()

@@ -1,10 +1,9 @@
 """Matrix products of many rows, on a CPU by oneDNN."""
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .implementation import is_exporting
+from .implementation import is_recorded
 
 # PyTorch hands a 1x1 convolution to oneDNN on one thread, too, from this batch on.
 MIN_PARTS = 16
@@ -32,7 +31,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         torch.Size([2, 14, 14, 64])
     """
     parts = 0
-    if x.device.type == "cpu" and not (torch.compiler.is_compiling() or is_exporting()):
+    if x.device.type == "cpu" and not is_recorded():
         parts = _parts(x.numel() // max(x.size(-1), 1))
     if not parts:
         return F.linear(x, weight, bias)
