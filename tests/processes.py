@@ -5,6 +5,7 @@ directory, environment, session, signals, output and exit status of its own.
 """
 
 import atexit
+import functools
 import multiprocessing
 import os
 import runpy
@@ -14,7 +15,11 @@ import subprocess
 import sys
 import tempfile
 import threading
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
 from pathlib import Path
+
+import pytest
 
 import cluenet_mm
 from cluenet_mm import tool_path
@@ -27,8 +32,21 @@ PRELOADED = (
     "skimage.segmentation",
     "sklearn.cluster",
 )
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([*PRELOADED])
+
+
+@functools.cache
+def context() -> BaseContext:
+    """Where forks of the server start.
+
+    The server has the environment of a tool: libraries look for a GPU at their import.
+    """
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload([*PRELOADED])
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment().items():
+            patch.setenv(name, value)
+        forkserver.ensure_running()
+    return found
 
 
 class Process:
@@ -47,7 +65,7 @@ class Process:
         self._outputs = tempfile.TemporaryDirectory()
         names = ("output", "output" if merged else "errors")
         self._paths = [Path(self._outputs.name, name) for name in names]
-        self._process = CONTEXT.Process(
+        self._process = context().Process(
             target=_run, args=(words, folder, environment, self._paths)
         )
         self._process.start()

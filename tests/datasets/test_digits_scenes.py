@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.registry import init_default_scope
-from processes import CONTEXT
+from processes import context
 from pycocotools.coco import COCO
 
 from cluenet_mm.datasets import (
@@ -40,7 +40,9 @@ def digest(root):
 
 def test_processes_at_once_make_the_same_scenes(root, tmp_path):
     target = tmp_path / "data" / "scenes"
-    started = [CONTEXT.Process(target=prepare_scenes, args=[target]) for _ in range(3)]
+    started = [
+        context().Process(target=prepare_scenes, args=[target]) for _ in range(3)
+    ]
     for process in started:
         process.start()
     for process in started:

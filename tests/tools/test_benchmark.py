@@ -9,7 +9,7 @@ import pytest
 import torch
 import toy
 from mmengine.config import Config
-from processes import CONTEXT
+from processes import context
 
 from cluenet_mm.benchmark import in_process, measure, measure_in_turns, sides_of
 from cluenet_mm.flops import count_config, open_config, total
@@ -108,7 +108,7 @@ def test_the_tool_writes_what_it_prints(tmp_path):
 def test_peak_memory_sees_the_table_and_what_a_backward_pass_keeps():
     changes = ({"impl": "naive"}, {}, {"mode": "train"})
     sides = [side(shape=[384, 384], **change) for change in changes]
-    with CONTEXT.Pool(1, maxtasksperchild=1) as pool:  # each in a fresh process
+    with context().Pool(1, maxtasksperchild=1) as pool:  # each in a fresh process
         found = pool.map(measure, sides, chunksize=1)
     naive, auto, train = (result["peak_memory_mib"] for result in found)
     points = 96 * 96
