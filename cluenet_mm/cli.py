@@ -13,7 +13,7 @@ from mmengine.utils import track_iter_progress
 
 from .errors import one_line_with_place
 from .files import WriteError, check_writable
-from .guard import fail
+from .guard import fail, interruptible, raise_lost
 from .inference.images import MAX_PIXELS, UnreadableImageError
 
 __all__ = [
@@ -163,7 +163,9 @@ def for_each_image(
     failed = []
     for name, image in track_iter_progress(list(images)):
         try:
-            work(name, image)
+            with interruptible():
+                work(name, image)
+            raise_lost()
         except UnreadableImageError as error:
             failed.append(str(error))
         except WriteError as error:

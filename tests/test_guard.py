@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import pytest
 
+from cluenet_mm.cli import for_each_image
 from cluenet_mm.guard import raise_lost, run_tool
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -42,6 +43,26 @@ def test_one_that_is_lost_is_raised_where_the_tool_asks(number):
     assert status_of(main) == 128 + number
     assert not reached
     raise_lost()  # the next tool of a process begins without
+
+
+@SIGNALS
+@pytest.mark.parametrize("disguise", [None, TypeError("incompatible arguments")])
+def test_images_end_where_a_library_hides_the_signal(number, disguise):
+    """As matplotlib's C++ does: its error is not that of an image."""
+    done = []
+
+    def work(name, image):
+        done.append(name)
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+        if disguise:
+            raise disguise
+
+    def main():
+        for_each_image([("first", 1), ("second", 2)], work)
+
+    assert status_of(main) == 128 + number
+    assert done == ["first"]
 
 
 def test_a_bug_stays_what_it_is():
