@@ -1,4 +1,4 @@
-"""A small network of every family, with all that its blocks can have."""
+"""A small network of every family, with every optional part of its blocks."""
 
 import pytest
 
@@ -36,7 +36,7 @@ families = pytest.mark.parametrize("family", SMALL, ids=lambda f: f.__name__)
 
 
 def two_stages(family: type) -> dict:
-    """Options of its first two stages alone, for what takes long."""
+    """Options for its first two stages only, for slow tests."""
     arch = dict(SMALL[family]["arch"])
     for name in ("depths", "embed_dims", "mlp_ratios", "num_heads"):
         arch[name] = arch[name][:2]

@@ -1,7 +1,7 @@
 """Start tools in processes that need not import the libraries first.
 
-A server imports PyTorch and OpenMMLab once; every tool is a fork of it, with a
-directory, environment, session, signals, output and exit status of its own.
+A server imports PyTorch and OpenMMLab once. Every tool is a fork of it with its own
+directory, environment, session, signals, output and exit status.
 """
 
 import atexit
@@ -41,7 +41,7 @@ def context() -> BaseContext:
     The server has the environment of a tool: libraries look for a GPU at their import.
     """
     found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload([*PRELOADED])
+    found.set_forkserver_preload(list(PRELOADED))
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment().items():
             patch.setenv(name, value)
@@ -76,7 +76,9 @@ class Process:
         """Its exit status; ``-n`` if signal ``n`` ended it."""
         return self._process.exitcode
 
-    poll = returncode.fget
+    def poll(self) -> int | None:
+        """Its exit status, ``None`` while it runs."""
+        return self.returncode
 
     def send_signal(self, number: int) -> None:
         """Send it to this process alone."""
@@ -139,10 +141,11 @@ def _run(words: list[str], folder: Path, environment: dict, paths: list[Path]) -
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    installed = [path for path in sys.path if Path(path).is_relative_to(sys.prefix)]
-    installed += [p for p in sys.path if Path(p).is_relative_to(sys.base_prefix)]
-    own = environment.get("PYTHONPATH", "").split(os.pathsep)
-    sys.path[:] = [str(Path(words[0]).parent), *filter(None, own), *installed]
+    # Those of the tests, which multiprocessing hands on, would hide a missing one.
+    roots = (sys.base_prefix, sys.prefix)
+    installed = [p for p in sys.path if any(map(Path(p).is_relative_to, roots))]
+    own = environment["PYTHONPATH"].split(os.pathsep)
+    sys.path[:] = [str(Path(words[0]).parent), *own, *installed]
     sys.argv[:] = words
     sys.orig_argv[:] = [sys.executable, *words]
     atexit._clear()

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from ..ops.implementation import is_recorded
 from .convolution import ChannelLinear, DepthwiseConv
 
-# On a CPU wide hidden maps that exceed this are made a few images at a time, and in
-# inference a few rows: they stay in the cache from one operator to the next.
+# On a CPU, wide hidden maps larger than this are computed a few images at a time, in
+# inference a few rows, so that they stay in the cache from one operator to the next.
 SLICE_BYTES = 8 << 20
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from families import ARCH
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
@@ -70,15 +71,7 @@ def classifier():
             },
             "backbone": {
                 "type": "cluenet_mm.CLUENet",
-                "arch": {
-                    "depths": (1, 2, 1, 1),
-                    "embed_dims": (8, 12, 16, 20),
-                    "mlp_ratios": (2, 2, 2, 2),
-                    "num_heads": (1, 2, 2, 4),
-                    "head_dims": 4,
-                    "patch": (4, 4, 0),
-                    "pool_norm": True,
-                },
+                "arch": {**ARCH, "pool_norm": True},
                 "cluster_grids": (4, 3, 2, 2),
             },
             "neck": {"type": "GlobalAveragePooling"},

@@ -9,7 +9,7 @@ and most have it here:
 * emergence: achievable segmentation accuracy (ASA), under-segmentation error (UE),
   boundary recall (BR), best-match IoU of all and of small objects, normalized mutual
   information (NMI) and adjusted Rand index (ARI) against annotated images, and
-  explained variation (EV) of color; a head is a partition of its own, and a number the
+  explained variation (EV) of color; each head is one partition, and each number is the
   mean over heads and images;
 * segments merged from all stages, at equal numbers, without and with colors;
 * stability: adjusted Rand index of the clusters of an image and of the image shifted,

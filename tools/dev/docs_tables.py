@@ -45,7 +45,6 @@ CASES = ("cases", {"label", "mode", "shape", "batch"})
 RUNS = ("runs", {"config", "backbone", "length", "device", "metrics"})
 MODELS = ("models", {"config", "shape", "parameters", "published", "executed"})
 HEADS = ("models", {"config", "shape", "parameters", "parts"})
-EMERGENCE = ("emergence", {"stage", "segments", "best_iou"})
 CELLS = ("cells", {"name", "stage", "cells", "accuracy", "place", "near"})
 
 
@@ -368,9 +367,9 @@ def quality_table(kind: str, paths: list[Path], shown: str) -> str:
 def quality_rows(path: Path, kind: str) -> Iterable[Row]:
     """Every kind of segments of a network in a row."""
     merged, titles = kind == "merged", QUALITY[kind]
-    needed = {"stage", "segments", next(iter(titles.values()))}
-    results = read(path, EMERGENCE if merged else (kind, needed))
-    found = results["emergence" if merged else kind]
+    place = "emergence" if merged else kind
+    results = read(path, (place, {"stage", "segments", next(iter(titles.values()))}))
+    found = results[place]
     annotated = kind not in ("faithfulness", "pointing")
     data = f" of {results['dataset']}" if annotated else ""
     options = results.get("cfg_options", {}).items()

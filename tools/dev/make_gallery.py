@@ -89,9 +89,9 @@ is trained, the second untrained.
 
 ## Centers
 
-The published weights with other numbers of centers (`cluster_grids`), which they were
-not trained with: above, a head of the second stage, below, {count} segments. More
-centers cut finer, and not along smaller things
+The published weights with numbers of centers (`cluster_grids`) that they were not
+trained with, except for 4 x 4. Top: a head of the second stage. Bottom: {count}
+segments. More centers make smaller clusters, but these do not follow small objects
 ([advice](interpretability.md#small-objects)).
 
 ![Clusters and segments with more and more centers](images/gallery/centers.jpg)
@@ -134,9 +134,13 @@ def draw(models: list[nn.Module], image: np.ndarray, path: Path) -> None:
         render(cluster_figure(image, trace(model, to_input(model, image))), DPI)
         for model in models
     ]
+    save(np.concatenate(rows), path)
+
+
+def save(pixels: np.ndarray, path: Path) -> None:
+    """Write a JPEG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(np.concatenate(rows))
-    picture.save(path, quality=JPEG_QUALITY, optimize=True)
+    Image.fromarray(pixels).save(path, quality=JPEG_QUALITY, optimize=True)
 
 
 def sheet(rows: list[list[tuple[str, np.ndarray]]], path: Path) -> None:
@@ -153,42 +157,40 @@ def sheet(rows: list[list[tuple[str, np.ndarray]]], path: Path) -> None:
         axis.imshow(picture, interpolation="nearest")
         axis.set_title(title, fontsize=9)
         axis.axis("off")
-    Image.fromarray(render(figure, DPI)).save(path, quality=JPEG_QUALITY, optimize=True)
+    save(render(figure, DPI), path)
 
 
 def enlarged(image: np.ndarray) -> np.ndarray:
-    """The image with lines' worth of pixels."""
+    """The image four times as large, for thin lines between segments."""
     return np.kron(image, np.ones((4, 4, 1), np.uint8))
 
 
 def draw_segments(models: list[nn.Module], image: np.ndarray, path: Path) -> None:
     """Segments of all stages and colors, a row a model."""
-    rows = []
+    rows, photo = [], enlarged(image)
     for model in models:
         tree = merge_tree(trace(model, to_input(model, image)), image=image)
         panels = [
-            (f"{k} segments", cluster_panel(enlarged(image), tree.cut(k).numpy()))
+            (f"{k} segments", cluster_panel(photo, tree.cut(k).numpy()))
             for k in SEGMENTS
         ]
-        rows.append([("input", enlarged(image)), *panels])
+        rows.append([("input", photo), *panels])
     sheet(rows, path)
 
 
 def draw_centers(image: np.ndarray, path: Path) -> None:
     """Clusters and segments of the same weights with few and with many centers."""
-    clusters, segments = [], []
+    clusters, segments, photo = [], [], enlarged(image)
     for grid in CENTERS:
         cfg = read_config(CONFIG, {"model.backbone.cluster_grids": grid})
         model = build_model(cfg, CHECKPOINT)
         maps = trace(model, to_input(model, image))
         index = maps.clusters(1, 0, "image")[0, 0].numpy()
         colors = feature_colors(maps.blocks[1][0].centers[0, 0], index)
-        panel = cluster_panel(enlarged(image), index, colors=colors)
+        panel = cluster_panel(photo, index, colors=colors)
         clusters.append((f"{grid} x {grid} centers", panel))
         cut = merge_tree(maps, image=image).cut(SEGMENTS[-1]).numpy()
-        segments.append(
-            (f"{SEGMENTS[-1]} segments", cluster_panel(enlarged(image), cut))
-        )
+        segments.append((f"{SEGMENTS[-1]} segments", cluster_panel(photo, cut)))
     sheet([clusters, segments], path)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
-from docs_tables import CASES, EMERGENCE, RUNS, by_side, read
+from docs_tables import CASES, RUNS, by_side, read
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
@@ -137,7 +137,7 @@ def segments(paths: list[Path]) -> Figure:
         layout="constrained",
     )
     for axes, path in zip(grid, paths, strict=True):
-        results = read(path, EMERGENCE)
+        results = read(path, ("emergence", {"stage", "segments", "best_iou"}))
         rows = results["emergence"]["merged"]
         for axis, (name, title) in zip(axes, titles.items(), strict=True):
             for kind, (label, color, style) in SEGMENTS.items():

@@ -57,7 +57,7 @@ gpu() {
   measure gpu_scaling $TINY "${SIDES[@]}" "${gpu[@]}" "${SHAPES[@]}"
 }
 
-report() {
+report() { # without cls_folder, whose classes are those of a folder of the user
   "$PYTHON" tools/analysis/get_flops.py configs/*/cls_[!f]*.py --json $RESULTS/models.json \
     > /dev/null || failed=1
   "$PYTHON" tools/dev/docs_tables.py $RESULTS docs/*.md configs/*/README.md || failed=1
