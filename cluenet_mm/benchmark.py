@@ -1,16 +1,16 @@
 """Speed and peak memory of networks, each measured in processes of its own.
 
 :func:`measure_in_turns` alternates between the sides that are compared;
-:func:`in_process` starts a process, which prints what :func:`measure` found.
+:func:`in_process` starts a process, which calls :func:`measure`.
 """
 
 import gc
-import json
+import multiprocessing
 import platform
 import re
-import subprocess
-import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from statistics import median
 
@@ -145,23 +145,18 @@ def in_process(side: dict) -> dict:
     Returns:
         Its result, or ``error`` (one line).
     """
-    code = "from cluenet_mm.benchmark import main; main()"
-    command = [sys.executable, "-c", code, json.dumps(side)]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8")
-    if done.returncode < 0:
-        return {"error": f"ended by signal {-done.returncode} (9: out of memory)"}
-    if done.returncode:
-        return {"error": (done.stderr.strip().splitlines() or ["no message"])[-1]}
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def main() -> None:
-    """Measure the side in the first word of the command line, and print the result."""
-    try:
-        result = measure(json.loads(sys.argv[1]))
-    except Exception as error:  # whatever a model raises is reported to the caller
-        result = {"error": one_line(error)}
-    print(json.dumps(result))
+    # What a server has imported is there at once. It has asked for GPUs by then, and
+    # forks of such a process cannot use them.
+    start = "forkserver" if side.get("device") == "cpu" else "spawn"
+    context = multiprocessing.get_context(start)
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(1, context) as pool:
+        try:
+            return pool.submit(measure, side).result()
+        except BrokenProcessPool:
+            return {"error": "the process was killed: out of memory?"}
+        except Exception as error:  # whatever a model raises is reported
+            return {"error": one_line(error)}
 
 
 def one_line(error: Exception) -> str:

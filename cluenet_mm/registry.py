@@ -37,7 +37,7 @@ SCOPE = "cluenet_mm"
 
 
 class LazyRegistry(Registry):
-    """A registry that imports the module of a name when that name is looked up.
+    """A registry that imports what is slow only when its name is looked up.
 
     MMEngine's imports all of its ``locations`` for the first name: a backbone would
     wait for mmdet and mmseg.
@@ -45,13 +45,18 @@ class LazyRegistry(Registry):
     Args:
         name: Name of the registry.
         parent: MMEngine's registry of that kind.
-        modules: Names that each module registers.
+        location: Module that is imported for the first name, whichever it is.
+        modules: Names that each of the slow modules registers.
     """
 
     def __init__(
-        self, name: str, parent: Registry, modules: Mapping[str, Sequence[str]]
+        self,
+        name: str,
+        parent: Registry,
+        location: str,
+        modules: Mapping[str, Sequence[str]],
     ) -> None:
-        super().__init__(name, parent=parent, scope=SCOPE)
+        super().__init__(name, parent=parent, scope=SCOPE, locations=[location])
         self.modules = {n: module for module, names in modules.items() for n in names}
 
     def get(self, key: str) -> type | None:
@@ -65,8 +70,8 @@ class LazyRegistry(Registry):
 MODELS = LazyRegistry(
     "model",
     MMENGINE_MODELS,
+    "cluenet_mm.backbones",
     {
-        "cluenet_mm.backbones": ("CLUENet", "ClusterFormer", "ContextCluster", "FEC"),
         "cluenet_mm.decoders": (
             "ClusterDetector",
             "ClusterHead",
@@ -95,15 +100,8 @@ METRICS = Registry(
 HOOKS = LazyRegistry(
     "hook",
     MMENGINE_HOOKS,
-    {
-        "cluenet_mm.hooks": (
-            "DrawPredictionsHook",
-            "EpochSeedHook",
-            "PendingValidationHook",
-            "StrictLoadHook",
-        ),
-        "cluenet_mm.interpret": ("ClusterVisualizationHook",),
-    },
+    "cluenet_mm.hooks",
+    {"cluenet_mm.interpret": ("ClusterVisualizationHook",)},
 )
 OPTIM_WRAPPERS = Registry(
     "optimizer wrapper",

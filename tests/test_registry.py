@@ -41,10 +41,10 @@ def test_every_class_is_found_by_its_name(kind):
     declaration = re.compile(rf"^@{kind}\.register_module\(\)\nclass (\w+)", re.M)
     sources = [path.read_text() for path in ROOT.glob("cluenet_mm/**/*.py")]
     declared = [name for text in sources for name in declaration.findall(text)]
-    assert sorted(declared) == sorted(ours.modules)
-    for name, module in ours.modules.items():
-        assert ours.get(name).__module__.startswith(module)
-        assert root.get(f"cluenet_mm.{name}") is ours.get(name)
+    assert set(ours.modules) < set(declared)
+    for name in declared:
+        found = root.get(f"cluenet_mm.{name}")
+        assert found.__module__.startswith(ours.modules.get(name, "cluenet_mm"))
 
 
 def test_an_unknown_name_is_an_error():

@@ -307,7 +307,7 @@ class Curve:
         return float((heights * np.diff(self.fractions)).sum())
 
 
-def insertion_curve(
+def curves(
     predict: Predictor,
     image: Tensor,
     masks: Tensor,
@@ -315,53 +315,32 @@ def insertion_curve(
     label: int,
     blank: float | Tensor = 0.0,
     batch_size: int | None = None,
-) -> Curve:
-    """Probability while regions are inserted into a blank image, in an order.
+) -> tuple[Curve, Curve]:
+    """Insertion and deletion curve of an order of regions.
 
-    A ranking is faithful where the probability rises early: a large area is good.
+    Petsiuk et al., BMVC 2018: the probability while regions are inserted into a blank
+    image, and while they are deleted from the whole one. A ranking is faithful where
+    the first rises early, with a large area, and the second falls early.
 
     Args:
         predict: As for :func:`importance`, like the others.
         image: ``(3, H, W)``, normalized.
-        masks: ``(K, H, W)`` bool, without overlap.
+        masks: ``(K, H, W)`` bool, without overlap. Pixels in none are deleted from the
+            beginning, or never.
         order: ``(K,)``, regions, the most important first.
         label: The class.
         blank: Value of pixels that are not there.
         batch_size: Images a forward pass; by default what suits the device.
     """
-    present = _unions(masks, order)
-    found = _probabilities(predict, image, present, blank, batch_size)[:, label]
-    return Curve(_fractions(present), found.numpy())
-
-
-def deletion_curve(
-    predict: Predictor,
-    image: Tensor,
-    masks: Tensor,
-    order: Tensor,
-    label: int,
-    blank: float | Tensor = 0.0,
-    batch_size: int | None = None,
-) -> Curve:
-    """Probability while regions are blanked, in an order: a small area is good.
-
-    Arguments as for :func:`insertion_curve`. The last image is blank but for pixels
-    that are in no mask.
-    """
-    gone = _unions(masks, order)
-    found = _probabilities(predict, image, ~gone, blank, batch_size)[:, label]
-    return Curve(_fractions(gone), found.numpy())
-
-
-def _unions(masks: Tensor, order: Tensor) -> Tensor:
-    """Unions ``(K + 1, H, W)`` of the first 0, 1, ... K masks of an order."""
     first = masks[order.to(masks.device)].cumsum(0, dtype=torch.int32) > 0
-    return torch.cat([torch.zeros_like(masks[:1]), first])
-
-
-def _fractions(masks: Tensor) -> np.ndarray:
-    counts = masks.flatten(1).sum(1).double()
-    return (counts / counts[-1].clamp(min=1)).cpu().numpy()
+    first = torch.cat([torch.zeros_like(masks[:1]), first])
+    counts = first.flatten(1).sum(1).double()
+    fractions = (counts / counts[-1].clamp(min=1)).cpu().numpy()
+    # Both at once: large batches of what may be few.
+    kept = torch.cat([first, ~first])
+    found = _probabilities(predict, image, kept, blank, batch_size)[:, label]
+    inserted, deleted = found.numpy().reshape(2, -1)
+    return Curve(fractions, inserted), Curve(fractions, deleted)
 
 
 def _probabilities(
@@ -438,12 +417,10 @@ def faithfulness(
     orders += [
         torch.randperm(len(masks), generator=generator) for _ in range(random_orders)
     ]
-    areas = []
-    for order in orders:  # both curves at once: large batches of what may be few
-        first = _unions(masks, order)
-        kept, fractions = torch.cat([first, ~first]), _fractions(first)
-        found = _probabilities(predict, image, kept, *options)[:, label].numpy()
-        areas.append([Curve(fractions, part).area for part in np.split(found, 2)])
+    areas = [
+        [curve.area for curve in curves(predict, image, masks, order, label, *options)]
+        for order in orders
+    ]
     (insertion, deletion), *others = areas
     random_insertion, random_deletion = np.mean(others, axis=0)
     return Faithfulness(

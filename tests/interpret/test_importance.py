@@ -5,12 +5,11 @@ from torch import nn
 
 from cluenet_mm.interpret import (
     class_probabilities,
-    deletion_curve,
+    curves,
     faithfulness,
     grad_cam,
     importance,
     importances,
-    insertion_curve,
     receptive_fields,
     stage_input,
     trace,
@@ -79,11 +78,10 @@ def test_classes_share_their_forward_passes():
 
 
 def test_curves_are_what_the_hand_counts():
-    deleted = deletion_curve(predict, IMAGE, MASKS, RANKING, 1)
+    inserted, deleted = curves(predict, IMAGE, MASKS, RANKING, 1)
     np.testing.assert_allclose(deleted.fractions, [0, 0.25, 0.5, 0.75, 1])
     np.testing.assert_allclose(deleted.probabilities, [1, 0.5, 0.2, 0, 0], atol=1e-6)
     assert deleted.area == pytest.approx((0.75 + 0.35 + 0.1 + 0) / 4)
-    inserted = insertion_curve(predict, IMAGE, MASKS, RANKING, 1)
     np.testing.assert_allclose(inserted.probabilities, [0, 0.5, 0.8, 1, 1], atol=1e-6)
     assert inserted.area == pytest.approx((0.25 + 0.65 + 0.9 + 1) / 4)
 
@@ -91,7 +89,7 @@ def test_curves_are_what_the_hand_counts():
 def test_a_curve_counts_pixels_and_leaves_those_in_no_region():
     masks = torch.stack([WEIGHTS == 0.5, WEIGHTS == 0.2]) | torch.zeros(2, 2, 2).bool()
     masks[0] |= WEIGHTS == 0  # two pixels, one, and one in no region (0.3)
-    curve = deletion_curve(predict, IMAGE, masks, torch.tensor([0, 1]), 1)
+    _, curve = curves(predict, IMAGE, masks, torch.tensor([0, 1]), 1)
     np.testing.assert_allclose(curve.fractions, [0, 2 / 3, 1])
     np.testing.assert_allclose(curve.probabilities, [1, 0.5, 0.3], atol=1e-6)
 
@@ -200,8 +198,9 @@ def test_a_given_ranking_is_measured(classifier):
     predict = class_probabilities(classifier)
     order = torch.arange(len(masks)).flip(0)
     found = faithfulness(predict, images[0], masks, 1, ranking=order)
-    curve = insertion_curve(predict, images[0], masks, order, 1)
-    assert found.insertion == pytest.approx(curve.area)
+    found_curves = curves(predict, images[0], masks, order, 1)
+    areas = [found.insertion, found.deletion]
+    assert areas == [pytest.approx(curve.area) for curve in found_curves]
 
 
 @pytest.mark.parametrize("stage", [0, 1, -1])
