@@ -5,7 +5,7 @@ from mmengine.config import Config
 
 from cluenet_mm import config_names, config_path
 from cluenet_mm.config import read_config
-from cluenet_mm.config_check import refuse_impossible, unknown_keys
+from cluenet_mm.config.check import refuse_impossible, unknown_keys
 
 CONFIG = "cluenet/cls_digits.py"
 

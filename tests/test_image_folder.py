@@ -16,7 +16,7 @@ import dense_data
 from cluenet_mm import config_names, config_path, load_model
 from cluenet_mm.checkpoint import save_checkpoint
 from cluenet_mm.config import read_config
-from cluenet_mm.config_variables import fill_names
+from cluenet_mm.config.variables import fill_names
 from cluenet_mm.files import write_text
 from cluenet_mm.inference import build_model
 

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "cluenet_mm"
 # A part imports only what stands above it; those of one line do not import each other.
 ORDER = (
     ("environment", "errors", "files", "memory", "ops", "package_data", "version"),
-    ("config_check", "config_variables", "data_errors", "guard", "weights"),
+    ("data_errors", "guard", "weights"),
     ("layers", "checkpoint", "config", "tasks"),
     ("registry",),
     ("backbones", "datasets", "training"),
