@@ -29,6 +29,18 @@ def tile_bytes(request, monkeypatch):
     return request.param
 
 
+@pytest.fixture(scope="session")
+def digits_scenes_root(tmp_path_factory):
+    """The scenes of digits, made once for all workers; they are only read."""
+    from cluenet_mm.datasets.digits_scenes import prepare_scenes
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    prepare_scenes(folder / "digits_scenes")
+    return folder / "digits_scenes"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def read_model_indices_once():
     """MMEngine reads a library's hundred metafiles for every base config there."""

@@ -192,7 +192,7 @@ def test_an_interrupt_ends_all_that_was_started(setup):
     """The command and its child, which writes its number into the log."""
     code = "import subprocess; subprocess.run(['sh', '-c', 'echo $$; sleep 300'])"
     signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.setitimer(signal.ITIMER_REAL, 3.0)
+    signal.setitimer(signal.ITIMER_REAL, 1.0)
     with pytest.raises(KeyboardInterrupt):
         setup.step("sleeper", sys.executable, "-c", code)
     number = setup.log.read_text().splitlines()[1]
@@ -314,16 +314,8 @@ def test_the_doctor_sees_what_is_wrong_here(tmp_path):
         "fault: mmcv is installed twice (mmcv 2.1.0, mmcv-lite 2.1.0)" in result.stdout
     )
     assert "warning: numpy 2.9 does not fit (Triton's interpreter" in result.stdout
-
-
-def test_the_doctor_finds_nothing_where_these_tests_run():
-    """It is sound, or the doctor says what is not."""
-    result = subprocess.run(
-        [sys.executable, str(DOCTOR)], capture_output=True, text=True
-    )
-    assert (result.returncode, result.stderr) == (0, ""), result.stdout
+    assert result.stdout.count("\nfault: ") == 2
     assert re.search(r"(?m)^mmcv\._ext +imports$", result.stdout)
-    assert result.stdout.endswith("no problem found\n")
 
 
 # ---- make ---------------------------------------------------------------------------

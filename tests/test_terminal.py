@@ -94,10 +94,10 @@ def test_a_rate_that_a_resumed_run_cannot_have_is_said(trained):
 
 def test_a_slow_run_says_how_long_it_takes(tmp_path):
     toy.write_config(tmp_path)
-    options = ("train_cfg.max_epochs=4", "train_dataloader.batch_size=24")
+    options = ("train_cfg.max_epochs=3", "train_dataloader.batch_size=24")
     command = ("train.py", "toy_config.py", "--no-validate", "--cfg-options", *options)
     output = toy.run(tmp_path, *command, "model.delay=2.1")
-    assert output.count("A step takes 2 s; 0:00:04 are left") == 1
+    assert output.count("A step takes 2 s; 0:00:02 are left") == 1
     assert "A step takes" not in toy.run(tmp_path, *command)
 
 

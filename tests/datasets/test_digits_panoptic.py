@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 
 from cluenet_mm import config_path
 from cluenet_mm.datasets import DigitsPanoptic
-from cluenet_mm.datasets.digits_scenes import DIGITS, NUM_SCENES, prepare_scenes
+from cluenet_mm.datasets.digits_scenes import DIGITS, NUM_SCENES
 from cluenet_mm.datasets.panoptic_png import (
     id_to_rgb,
     read_panoptic,
@@ -25,11 +25,9 @@ from cluenet_mm.datasets.panoptic_png import (
 BACKGROUND = 10
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("panoptic") / "digits_scenes"
-    prepare_scenes(root)
-    return root
+@pytest.fixture
+def root(digits_scenes_root):
+    return digits_scenes_root
 
 
 @pytest.fixture(autouse=True)

@@ -94,8 +94,8 @@ def test_files_that_do_not_fit_are_named(coco, tmp_path):
         list(annotated_images("camvid", tmp_path))
 
 
-def test_digit_scenes_have_their_digits(tmp_path):
-    entries = list(annotated_images("digits", tmp_path / "scenes", limit=3))
+def test_digit_scenes_have_their_digits(digits_scenes_root):
+    entries = list(annotated_images("digits", digits_scenes_root, limit=3))
     assert [e.name for e in entries] == ["0000", "0033", "0066"]
     for entry in entries:
         assert entry.truth.shape == entry.image.shape[:2] == (128, 128)

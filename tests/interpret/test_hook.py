@@ -78,11 +78,11 @@ def test_clusters_of_digits_as_a_classifier_learns(tmp_path):
 
 
 @pytest.mark.parametrize("task", ["mask_rcnn", "semantic_fpn"])
-def test_clusters_of_scenes_as_dense_models_learn(task, tmp_path):
+def test_clusters_of_scenes_as_dense_models_learn(task, tmp_path, digits_scenes_root):
     scenes = {
         f"{split}_dataloader.dataset.{key}": value
         for split in ("train", "val", "test")
-        for key, value in (("data_root", str(tmp_path / "scenes")), ("indices", 8))
+        for key, value in (("data_root", str(digits_scenes_root)), ("indices", 8))
     }
     length = (
         {"train_cfg.max_epochs": 1, "train_cfg.val_interval": 1}
@@ -91,7 +91,7 @@ def test_clusters_of_scenes_as_dense_models_learn(task, tmp_path):
     )
     scenes |= {
         f"{split}_evaluator.ann_file": str(
-            tmp_path / "scenes/annotations/instances_val.json"
+            digits_scenes_root / "annotations/instances_val.json"
         )
         for split in ("val", "test")
         if task == "mask_rcnn"

@@ -48,8 +48,8 @@ def test_two_processes_train_resume_and_test(tmp_path):
     assert (before[7], before[8]) == (after[7], after[8])
 
     predictions = tmp_path / "predictions.pkl"
-    checkpoint = f"{WORK}/epoch_3.pth"
-    toy.run(tmp_path, "dist_test.sh", config, checkpoint, 2, "--out", predictions)
+    words = (config, f"{WORK}/epoch_3.pth", "--out", predictions)
+    run_in_two(tmp_path, "test.py", *words)
     assert len(pickle.loads(predictions.read_bytes())) == 16
 
 
@@ -80,6 +80,18 @@ def test_the_number_of_processes_is_checked(tmp_path):
     result = script("dist_train.sh", "config.py", "2", PYTHON=str(python))
     assert result.returncode == 1
     assert "GPUS is 2, but PyTorch sees 1 CUDA device(s)" in result.stderr
+
+
+def test_a_test_in_several_processes_is_started_by_torchrun(tmp_path):
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\n[ "$1" = -c ] && echo 0 || echo "$@"\n')
+    python.chmod(0o755)
+    words = ("my config.py", "model.pth", "2", "--out", "a.pkl")
+    result = script("dist_test.sh", *words, PYTHON=str(python))
+    assert result.returncode == 0, result.stderr
+    assert "-m torch.distributed.run --standalone --nproc-per-node=2" in result.stdout
+    tool = f"{toy.TOOLS}/test.py my config.py model.pth --out a.pkl"
+    assert f"{tool} --launcher pytorch" in result.stdout
 
 
 def test_slurm_gets_one_task_for_each_gpu(tmp_path):
