@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+import torch
+
 from .errors import is_first_process
 from .files import NO_ROOM, WriteError
+from .memory import keep_free_memory
 
 __all__ = [
     "Terminated",
@@ -32,13 +35,16 @@ def run_tool(main: Callable[[], int | None], interrupted: str = "") -> NoReturn:
 
     Ctrl-C and SIGTERM end it in one line, after all clean-up on the way; so does a disk
     that is full. What else ``main`` lets pass is a bug, of ours or of code that a
-    config names, and keeps its traceback.
+    config names, and keeps its traceback. Without a GPU, freed memory is kept for the
+    next tensor.
 
     Args:
         main: Reads the command line and does the work.
         interrupted: What holds after an interruption, for its line.
     """
     numbers = (signal.SIGINT, signal.SIGTERM)
+    if not torch.cuda.is_available():
+        keep_free_memory()
     before = {number: signal.signal(number, _interrupt) for number in numbers}
     logging.raiseExceptions = False  # a full disk would print a traceback a line
     try:

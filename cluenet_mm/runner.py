@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -24,7 +23,6 @@ from .checkpoint.load import is_validated, run_checkpoints
 from .config import default_work_dir, read_config, type_name
 from .files import check_writable
 from .inference.model import build_model
-from .memory import keep_free_memory
 from .terminal import TerminalRunner
 from .training.distributed import say, setup_launcher
 
@@ -76,8 +74,8 @@ def load_config(
 def prepare_process(cfg: Config, launcher: str = "none") -> None:
     """Set what holds for the whole process, and that no config shows.
 
-    MMEngine writes files atomically; without a GPU, freed memory is kept for the next
-    tensor, and several processes are joined by gloo.
+    MMEngine writes files atomically; without a GPU, several processes are joined by
+    gloo.
 
     Args:
         cfg: Its launcher is set, and what keeps several processes from a CPU changed.
@@ -87,8 +85,6 @@ def prepare_process(cfg: Config, launcher: str = "none") -> None:
         ValueError: The launcher cannot be used here.
     """
     register_atomic_writer()
-    if not torch.cuda.is_available():
-        keep_free_memory()
     setup_launcher(cfg, launcher)
 
 
