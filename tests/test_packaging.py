@@ -74,7 +74,7 @@ def test_wheel_holds_every_file_of_the_package(installed, checkout):
     shipped = files_below(installed / "cluenet_mm")
     shipped = {name for name in shipped if not name.startswith(".mim/")}
     assert shipped == files_below(checkout / "cluenet_mm")
-    assert "interpret/report.js" in shipped
+    assert "interpret/page/view.js" in shipped
 
 
 def test_wheel_metadata(installed):

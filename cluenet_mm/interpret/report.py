@@ -1,10 +1,10 @@
 """One HTML file in which the clusters of a forward pass can be explored.
 
-The page (``report.html``, ``report.css`` and ``report.js`` beside this module) loads
-nothing: photographs and maps are inside, the maps as the network made them, a number a
-point. The browser follows every pixel through the poolings, so that the page stays
-small and a cluster lights up without delay. Every image is an element of the page that
-is read when somebody looks at it: many large ones open as fast as one.
+The page (the folder ``page`` beside this module) loads nothing: photographs and maps
+are inside, the maps as the network made them, a number a point. The browser follows
+every pixel through the poolings, so that the page stays small and a cluster lights up
+without delay. Every image is an element of the page that is read when somebody looks
+at it: many large ones open as fast as one.
 """
 
 import base64
@@ -42,6 +42,8 @@ _THUMBNAIL = 96
 _SEGMENTS = 64
 # Two pipelines round the same pixels differently, by so much of 255.
 _ROUNDING = 2
+# They make one script, in this order.
+_SCRIPTS = ("data.js", "view.js", "layout.js", "controls.js")
 _KINDS = (("u8", np.uint8), ("u16", np.uint16), ("u32", np.uint32))
 # What importance may blank: the image, or what a stage gets.
 BLANKED = ("pixels", "points")
@@ -248,13 +250,13 @@ def write_report(
     )
     parts = {
         "title": html.escape(title),
-        "style": _asset("report.css"),
-        "script": _asset("report.js"),
+        "style": _asset("page.css"),
+        "script": "\n\n".join(map(_asset, _SCRIPTS)),
         # The script begins before the browser has read the other images.
         "data": f"{_element('report', record)}\n{first}",
         "more": "\n".join(more),
     }
-    page = re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], _asset("report.html"))
+    page = re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], _asset("page.html"))
     write_text(path, page)
 
 
@@ -417,4 +419,5 @@ def _photo(picture: np.ndarray, lossless: bool | None = None) -> str:
 
 
 def _asset(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8").rstrip("\n")
+    path = files(__package__).joinpath("page", name)
+    return path.read_text(encoding="utf-8").rstrip("\n")
