@@ -18,14 +18,13 @@ from .importance import (
     ReceptiveFields,
     StageInput,
     class_probabilities,
-    curves,
-    faithfulness,
     grad_cam,
     importance,
     importances,
     receptive_fields,
     stage_input,
 )
+from .insertion_deletion import curves, faithfulness
 from .pixels import from_sample, to_input, to_picture
 from .segments import MergeTree, merge_tree, segments
 from .trace import Clustering, Trace, find_backbone, trace, tracing

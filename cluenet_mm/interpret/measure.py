@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from .annotated_images import AnnotatedImage
 from .importance import (
     class_probabilities,
-    faithfulness,
     grad_cam,
     importance,
     importances,
     receptive_fields,
     stage_input,
 )
+from .insertion_deletion import faithfulness
 from .pixels import from_sample, to_input, to_picture
 from .pointing import grids_of_four, pointing_game, region_heat, tile
 from .quality import (
