@@ -19,7 +19,7 @@ from .checkpoint import (
     load_weights,
     register_atomic_writer,
 )
-from .checkpoint.load import is_validated, run_checkpoints
+from .checkpoint.resume import is_validated, run_checkpoints
 from .config import default_work_dir, read_config, type_name
 from .files import check_writable
 from .inference.model import build_model

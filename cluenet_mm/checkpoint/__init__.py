@@ -2,18 +2,14 @@
 
 * :mod:`.safe` reads and writes files, with nothing executed and nothing half-written.
 * :mod:`.schemes` finds the file behind an address such as ``cluenet_mm://NAME``.
-* :mod:`.load` judges what a checkpoint holds and gives it to a model.
+* :mod:`.load` loads one and reads its parts.
+* :mod:`.fit` judges whether weights are those of a model, and gives them to it.
+* :mod:`.resume` finds what a run goes on from.
 """
 
-from .load import (
-    check_resume,
-    check_weights,
-    dataset_meta,
-    latest_checkpoint,
-    load_checkpoint,
-    load_weights,
-    register_safe_loader,
-)
+from .fit import check_weights, load_weights
+from .load import dataset_meta, load_checkpoint, register_safe_loader
+from .resume import check_resume, latest_checkpoint
 from .safe import (
     AtomicLocalBackend,
     CheckpointError,

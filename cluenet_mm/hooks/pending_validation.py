@@ -8,7 +8,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from ..checkpoint.load import VALIDATION_RECORD, is_validated
+from ..checkpoint.resume import VALIDATION_RECORD, is_validated
 from ..files import write_text
 from ..registry import HOOKS
 

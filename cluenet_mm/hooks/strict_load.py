@@ -6,7 +6,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 from ..checkpoint import check_resume, check_weights
-from ..checkpoint.load import check_optimizer, kept_rates
+from ..checkpoint.resume import check_optimizer, kept_rates
 from ..registry import HOOKS
 
 
