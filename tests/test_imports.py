@@ -15,7 +15,7 @@ ORDER = (
     ("layers", "checkpoint", "config", "tasks"),
     ("registry",),
     ("backbones", "datasets", "training"),
-    ("building", "conversion", "decoders", "evaluation", "terminal"),
+    ("building", "conversion", "decoders", "evaluation", "summary", "terminal"),
     ("inference",),
     ("deploy", "flops", "hooks", "interpret", "runner"),
     ("benchmark", "zoo"),

@@ -9,7 +9,7 @@ import sys
 import pytest
 import toy
 
-from cluenet_mm.terminal import results
+from cluenet_mm.summary import results
 
 WORK = "work_dirs/toy_config"
 # Of MMEngine's environment, configuration and hooks.

@@ -47,7 +47,7 @@ from cluenet_mm.files import atomic_write, path_inside, write_text
 from cluenet_mm.guard import run_tool
 from cluenet_mm.inference.images import find_images
 from cluenet_mm.inference.predictor import Predictor, fingerprint, label_map
-from cluenet_mm.terminal import counted
+from cluenet_mm.summary import counted
 from cluenet_mm.zoo import published_model
 
 # Predictions that are printed, of many images.

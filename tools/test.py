@@ -29,8 +29,8 @@ from cluenet_mm.inference.predictions import (
 )
 from cluenet_mm.inference.tta import use_tta
 from cluenet_mm.runner import build_runner, check_checkpoint, load_config
+from cluenet_mm.summary import results, summary
 from cluenet_mm.tasks import task_of
-from cluenet_mm.terminal import results, summary
 from cluenet_mm.training.distributed import finish, say
 
 

@@ -25,7 +25,7 @@ from cluenet_mm.runner import (
     set_resume,
     use_amp,
 )
-from cluenet_mm.terminal import results, summary
+from cluenet_mm.summary import results, summary
 from cluenet_mm.training.distributed import finish, say
 
 

@@ -29,7 +29,7 @@ from cluenet_mm.datasets.check import (
     refuse,
     refuse_unusable,
 )
-from cluenet_mm.datasets.check.coco import rle_lengths
+from cluenet_mm.datasets.check.shapes import rle_lengths
 
 HEIGHT, WIDTH = 8, 10
 CLASSES = ("person", "car", "dog")

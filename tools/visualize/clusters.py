@@ -48,7 +48,7 @@ from cluenet_mm.interpret import (
     trace,
 )
 from cluenet_mm.interpret.figures import COLORINGS
-from cluenet_mm.terminal import counted
+from cluenet_mm.summary import counted
 
 # Datasets are sorted by class: a stride over all of them shows many.
 STRIDE = 37

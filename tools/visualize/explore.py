@@ -59,7 +59,7 @@ from cluenet_mm.interpret.report import (
 )
 from cluenet_mm.interpret.report_images import report_image
 from cluenet_mm.package_data import config_path
-from cluenet_mm.terminal import counted
+from cluenet_mm.summary import counted
 from cluenet_mm.zoo import published_model
 
 # Datasets are sorted by class: a stride over all of them shows many.
