@@ -10,8 +10,9 @@ from .convolution import ChannelLinear, DepthwiseConv, PointwiseConv, SpatialCon
 from .embedding import PointEmbedding, PositionalPointEmbedding
 from .gate import HeadGate
 from .mlp import MLP, ConvMLP
+from .nearest_cells import Membership
 from .norm import MapNorm
-from .pooling import ClusterPool, ImprovedClusterPool, Membership, PointReducer
+from .pooling import ClusterPool, ImprovedClusterPool, PointReducer
 from .recurrent import RecurrentClustering, SoftAssignment
 
 __all__ = [

@@ -17,7 +17,7 @@ from cluenet_mm.backbones import FEC, CLUENet, ClusterFormer, ContextCluster
 from cluenet_mm.decoders import NativeSegHead
 from cluenet_mm.decoders.native_seg_head import hand_back, label_shares, purity_loss
 from cluenet_mm.interpret import trace
-from cluenet_mm.layers.pooling import NEVER, Membership
+from cluenet_mm.layers.nearest_cells import NEVER, Membership
 
 DIMS = (8, 12, 16, 20)
 ARCH = {
