@@ -140,16 +140,19 @@ def _small_steps() -> list[dict]:
     ]
 
 
-def published_model(name: str = DEFAULT) -> tuple[Config, str]:
+def published_model(
+    name: str = DEFAULT, cfg_options: dict | None = None
+) -> tuple[Config, str]:
     """Config and address of published weights, for photographs of any size.
 
     Args:
         name: Name of published weights.
+        cfg_options: Values for fields of the config, by dotted key.
 
     Returns:
         The config, whose test pipeline resizes and crops, and the checkpoint's address.
     """
-    cfg = read_config(published()[name].config)
+    cfg = read_config(published()[name].config, cfg_options)
     dataset = inner_datasets(cfg.test_dataloader.dataset)[0]
     if not any(type_name(step) in _SIZING for step in dataset.pipeline):
         place = len(dataset.pipeline) - 1  # before the packing

@@ -148,12 +148,10 @@ def main() -> int:
     try:
         images = find_images(args.images, args.out_dir)
         if args.config:
-            cfg, checkpoint = (
-                read_config(args.config, args.cfg_options),
-                args.checkpoint,
-            )
+            cfg = read_config(args.config, args.cfg_options)
+            checkpoint = args.checkpoint
         else:
-            cfg, checkpoint = published_model()
+            cfg, checkpoint = published_model(cfg_options=args.cfg_options)
         predictor = Predictor(cfg, checkpoint, args.device, args.max_pixels)
         model = fingerprint(cfg, checkpoint, args.score_thr, args.max_pixels)
     except (CheckpointError, OSError, ValueError) as error:

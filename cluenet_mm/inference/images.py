@@ -75,7 +75,9 @@ def find_images(source: str | Path, exclude: Path | None = None) -> dict[str, Pa
             f"({suffixes})"
         )
     below = {path: path.relative_to(folder) for path in files}
-    uses = Counter(path.with_suffix("") for path in below.values())
+    # An image may be called as another is without its suffix.
+    uses = Counter(name.with_suffix("") for name in below.values())
+    uses.update(below.values())
     return {
         str(name.with_suffix("") if uses[name.with_suffix("")] == 1 else name): path
         for path, name in below.items()

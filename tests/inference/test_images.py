@@ -42,6 +42,10 @@ def test_files_folders_and_patterns(folder):
     assert names(found, folder) == {"a": "a.png", "b": "b.png"}
     assert list(find_images(f"{folder}/*/*.JPG")) == ["sub/c"]
     assert len(find_images(f"{folder}/**/*.png")) == 3
+    (folder / "b.jpg.bmp").touch()  # without its suffix it is called as another is
+    assert names(find_images(f"{folder}/b.*"), folder) == {
+        name: name for name in ("b.jpg", "b.jpg.bmp", "b.png")
+    }
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import cv2
 import dense_data
 import numpy as np
 import pytest
-import torch
 from mmengine.config import Config
 from PIL import Image
 
@@ -21,11 +20,8 @@ _OPPONENTS = ("Ward on colors", "Felzenszwalb", "SLIC", "grid")
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    torch.manual_seed(0)
-    model = build_model(Config.fromfile(config_path("fec/cls_digits")))
-    path = tmp_path_factory.mktemp("weights") / "digits.pth"
-    torch.save({"state_dict": model.state_dict()}, path)
-    return path
+    folder = tmp_path_factory.mktemp("weights")
+    return dense_data.save_weights(config_path("fec/cls_digits"), folder / "digits.pth")
 
 
 @pytest.fixture
@@ -147,6 +143,23 @@ def test_clusters_are_drawn_in_many_ways(checkpoint, tmp_path):
     assert (pictures[0] != pictures[1]).any()
 
 
+def test_validation_images_are_spread_over_the_classes(checkpoint, tmp_path):
+    words = ("fec/cls_digits", checkpoint, "--out-dir", tmp_path, "--limit", 3)
+    status, printed = dense_data.run_tool("visualize/clusters.py", "val", *words)
+    assert status == 0, printed
+    names = ["val_00000.png", "val_00120.png", "val_00240.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+@pytest.mark.parametrize(("images", "weights"), [("none.jpg", ""), ("val", "none.pth")])
+def test_what_cannot_be_drawn_is_one_line(checkpoint, tmp_path, images, weights):
+    words = ("fec/cls_digits", weights or checkpoint, "--out-dir", tmp_path / "out")
+    status, printed = dense_data.run_tool("visualize/clusters.py", images, *words)
+    assert f"{weights or images} does not exist" in status
+    assert "Traceback" not in printed
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_damaged_image_does_not_end_a_folder(checkpoint, tmp_path):
     for name in ("a.png", "sub/a.png", "z.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -154,9 +167,10 @@ def test_a_damaged_image_does_not_end_a_folder(checkpoint, tmp_path):
     (tmp_path / "cut.png").write_bytes(b"\x89PNG")
     out_dir = tmp_path / "out"
     words = (tmp_path, "fec/cls_digits", checkpoint, "--out-dir", out_dir)
-    status, printed = dense_data.run_tool("visualize/clusters.py", *words)
-    assert status == 1
-    assert f"{out_dir}: 3 pictures" in printed
+    for _ in range(2):  # the second time with the pictures of the first in the folder
+        status, printed = dense_data.run_tool("visualize/clusters.py", *words)
+        assert status == 1
+        assert f"{out_dir}: 3 pictures" in printed
     assert printed.splitlines()[-2:] == [
         "1 of 4 images failed",
         f"error: cannot decode {tmp_path / 'cut.png'}: it is damaged or not an image",

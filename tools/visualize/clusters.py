@@ -7,12 +7,11 @@ Examples:
 """
 
 import argparse
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 from torch import Tensor, nn
@@ -48,10 +47,8 @@ from cluenet_mm.interpret import (
     trace,
 )
 from cluenet_mm.interpret.figures import COLORINGS
+from cluenet_mm.interpret.pixels import evenly_spaced
 from cluenet_mm.summary import counted
-
-# Datasets are sorted by class: a stride over all of them shows many.
-STRIDE = 37
 
 
 def parse_args() -> argparse.Namespace:
@@ -102,32 +99,28 @@ def parse_args() -> argparse.Namespace:
 
 
 def samples(
-    images: str, cfg: Config, model: nn.Module, size: int | None, max_pixels: int
-) -> Iterator[tuple[str, Callable[[], tuple[Tensor, np.ndarray]]]]:
-    """Images by their names, read when they are asked for.
+    args: argparse.Namespace, cfg: Config, model: nn.Module
+) -> list[tuple[str, Callable[[], tuple[Tensor, np.ndarray]]]]:
+    """Images that the command line asks for, read when they are needed.
 
-    Args:
-        images: File, folder, pattern or ``val``.
-        cfg: Config of the model and its datasets.
-        model: The model.
-        size: Shorter side that image files are resized to.
-        max_pixels: Of image files, where ``size`` is None.
-
-    Yields:
-        A name for the picture, and a function that returns the network's input
+    Returns:
+        Names of pictures, and functions that return the network's input
         ``(1, 3, H, W)`` and the photograph ``(h, w, 3)`` uint8, RGB.
 
     Raises:
         FileNotFoundError: The file does not exist, or the folder contains no image.
     """
-    if images == "val":
+    if args.images == "val":
         dataset = DATASETS.build(cfg.val_dataloader.dataset)
-        for i in range(len(dataset)):
-            number = i * STRIDE % len(dataset)
-            yield f"val_{i:05d}", lambda n=number: from_sample(model, dataset[n])
-        return
-    for name, path in find_images(images).items():
-        yield name, lambda p=path: read(p, model, size, max_pixels)
+        return [
+            (f"val_{i:05d}", lambda i=i: from_sample(model, dataset[i]))
+            for i in evenly_spaced(len(dataset), args.limit)
+        ]
+    found = find_images(args.images, args.out_dir).items()
+    return [
+        (name, partial(read, path, model, args.size, args.max_pixels))
+        for name, path in found
+    ][: args.limit]
 
 
 def read(
@@ -142,12 +135,6 @@ def read(
     return to_input(model, image), image
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a picture; the file is complete or untouched."""
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-
-
 def main() -> int:
     """Run the command line and return its exit status."""
     args = parse_args()
@@ -155,11 +142,7 @@ def main() -> int:
         cfg = read_config(args.config, args.cfg_options)
         model = build_model(cfg, args.checkpoint)
         find_backbone(model)
-        found = list(
-            islice(
-                samples(args.images, cfg, model, args.size, args.max_pixels), args.limit
-            )
-        )
+        found = samples(args, cfg, model)
     except (CheckpointError, OSError, ValueError) as error:
         fail(error)
 
@@ -174,7 +157,8 @@ def main() -> int:
             merge=args.merge,
             opacity=args.opacity,
         )
-        save(figure, path_inside(args.out_dir, f"{name}.png"))
+        with atomic_write(path_inside(args.out_dir, f"{name}.png")) as temporary:
+            figure.savefig(temporary, dpi=110)
 
     failed = for_each_image(found, draw)
     number = counted(len(found) - len(failed), "picture")

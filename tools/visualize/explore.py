@@ -15,9 +15,10 @@ Examples:
 """
 
 import argparse
+import glob
 import os.path
-from collections.abc import Callable, Iterator
-from itertools import chain, islice
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -50,6 +51,7 @@ from cluenet_mm.inference.images import (
 )
 from cluenet_mm.inference.predictor import Predictor
 from cluenet_mm.interpret import find_backbone, to_input
+from cluenet_mm.interpret.pixels import evenly_spaced
 from cluenet_mm.interpret.report import (
     BLANKED,
     ReportImage,
@@ -62,8 +64,6 @@ from cluenet_mm.package_data import config_path
 from cluenet_mm.summary import counted
 from cluenet_mm.zoo import published_model
 
-# Datasets are sorted by class: a stride over all of them shows many.
-STRIDE = 37
 NO_CLASS = "Importance is for classifiers: it needs one class for the whole image."
 # Of images for the published network, which was trained on 32 x 32: more points to see.
 PUBLISHED_SIZE = 96
@@ -157,7 +157,8 @@ def parse_args() -> argparse.Namespace:
 
 def names_images(word: str) -> bool:
     """Whether a word of the command line names images, and not a checkpoint."""
-    return Path(word).suffix.lower() in IMAGE_SUFFIXES or os.path.isdir(word)
+    is_file = Path(word).suffix.lower() in IMAGE_SUFFIXES
+    return is_file or os.path.isdir(word) or glob.has_magic(word)
 
 
 def is_config(word: str) -> bool:
@@ -169,20 +170,19 @@ def is_config(word: str) -> bool:
 
 
 def sources(
-    images: str, cfg: Config, predictor: Predictor, size: int | None
-) -> Iterator[tuple[str, Callable[[], BaseDataElement]]]:
+    images: str, cfg: Config, predictor: Predictor, args: argparse.Namespace
+) -> list[tuple[str, Callable[[], BaseDataElement]]]:
     """Images that one word of the command line names: name, and prediction."""
     if images == "val":
         dataset = DATASETS.build(cfg.val_dataloader.dataset)
-        for i in range(len(dataset)):
-            number = i * STRIDE % len(dataset)
-            yield f"val {number}", lambda n=number: step(predictor, dataset[n])
-        return
-    for path in find_images(images).values():
-        if size is None:
-            yield path.name, lambda p=path: predictor(p)[0]
-        else:
-            yield path.name, lambda p=path: resized(predictor, p, size)
+        return [
+            (f"val {i}", lambda i=i: step(predictor, dataset[i]))
+            for i in evenly_spaced(len(dataset), args.limit)
+        ]
+    found = [*find_images(images).values()][: args.limit]
+    if args.size is None:
+        return [(path.name, lambda path=path: predictor(path)[0]) for path in found]
+    return [(path.name, partial(resized, predictor, path, args.size)) for path in found]
 
 
 @torch.no_grad()
@@ -200,14 +200,14 @@ def resized(predictor: Predictor, path: Path, size: int) -> BaseDataElement:
 
 def load(
     config: str | None, checkpoint: str | None, args: argparse.Namespace
-) -> tuple[Predictor, str, Iterator[tuple[str, Callable[[], BaseDataElement]]]]:
+) -> tuple[Predictor, str, list[tuple[str, Callable[[], BaseDataElement]]]]:
     """A network, one line about it, and its predictions for the images.
 
     Raises:
         ValueError: It holds no clusters, or ``--size`` does not suit its task.
     """
     if config is None:
-        cfg, checkpoint = published_model()
+        cfg, checkpoint = published_model(cfg_options=args.cfg_options)
         config = cfg.filename
     else:
         cfg = read_config(config, args.cfg_options)
@@ -226,10 +226,10 @@ def load(
     arch = f" {arch}" if isinstance(arch, str) else ""
     line = f"{type(backbone).__name__}{arch} in {type(predictor.model).__name__}"
     line += f" · {Path(config).stem} · {Path(checkpoint).name}"
-    listed = chain.from_iterable(
-        sources(word, cfg, predictor, args.size) for word in args.images
-    )
-    return predictor, line, listed
+    listed = [
+        source for word in args.images for source in sources(word, cfg, predictor, args)
+    ]
+    return predictor, line, listed[: args.limit]
 
 
 def main() -> int:
@@ -247,7 +247,7 @@ def main() -> int:
         )
         found = [
             (steps[0][0], [predict for _, predict in steps])
-            for steps in islice(zip(*listed, strict=False), args.limit)
+            for steps in zip(*listed, strict=False)
         ]
     except (CheckpointError, OSError, ValueError) as error:
         fail(error)
