@@ -9,6 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from pycocotools.coco import COCO
+from pycocotools.mask import area
 
 from ..datasets.digits_scenes import prepare_scenes
 from ..inference.images import read_image, resize_shorter_side
@@ -89,15 +90,17 @@ def _coco(folder: Path, file: Path, limit: int | None) -> Iterator[AnnotatedImag
     with redirect_stdout(StringIO()):  # COCO() prints
         coco = COCO(str(file))
     entries = coco.loadImgs(sorted(coco.getImgIds()))
+    if not entries:
+        raise ValueError(f"cannot read coco: {file} lists no images")
     for position in evenly_spaced(len(entries), limit):
         entry = entries[position]
         truth = np.zeros((entry["height"], entry["width"]), np.int64)
         objects = coco.loadAnns(coco.getAnnIds(entry["id"]))
         # Crowds first: an object that lies before one is known.
-        objects.sort(key=lambda o: (not o["iscrowd"], -o["area"]))
+        objects.sort(key=lambda o: (not o.get("iscrowd"), -area(coco.annToRLE(o))))
         for number, annotation in enumerate(objects, start=1):
             mask = coco.annToMask(annotation).astype(bool)
-            truth[mask] = _UNKNOWN if annotation["iscrowd"] else number
+            truth[mask] = _UNKNOWN if annotation.get("iscrowd") else number
         path = folder / entry["file_name"]
         yield AnnotatedImage(path.stem, _read(path, truth), truth, background=0)
 

@@ -1,12 +1,13 @@
 """Clusters over a training: pictures of ``ClusterVisualizationHook`` put together."""
 
-import io
 import re
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..files import atomic_write
+from ..inference.images import read_image
 
 FORMATS = ("png", "gif", "webp")
 _PICTURE = re.compile(r"clusters_(\d+)_(\d+)\.png")
@@ -47,15 +48,17 @@ def write_epochs(pictures: dict[int, Path], path: Path, limit: int) -> None:
         pictures: By iteration, from :func:`hook_pictures`.
         path: A ``.png`` becomes a strip, from top to bottom; a ``.gif`` or ``.webp`` an
             animation.
-        limit: At most so many pictures, evenly spread, the first and the last included.
+        limit: At most so many pictures, evenly spread, the last one included, and the
+            first if there may be two.
+
+    Raises:
+        UnreadableImageError: A picture is damaged.
     """
-    iterations = list(pictures)
-    if len(iterations) > limit:
-        last = len(iterations) - 1
-        steps = max(limit - 1, 1)
-        iterations = [iterations[last - i * last // steps] for i in range(limit)][::-1]
+    number = min(limit, len(pictures))
+    chosen = np.linspace(len(pictures) - 1, 0, number).round().astype(int)[::-1]
+    iterations = np.array(list(pictures))[chosen].tolist()
     frames = [_labeled(pictures[i], f"iteration {i}") for i in iterations]
-    file, kind = io.BytesIO(), path.suffix[1:]
+    kind = path.suffix[1:]
     if kind == "png":
         width = max(frame.width for frame in frames)
         strip = Image.new("RGB", (width, sum(f.height for f in frames)), "white")
@@ -63,24 +66,21 @@ def write_epochs(pictures: dict[int, Path], path: Path, limit: int) -> None:
         for frame in frames:
             strip.paste(frame, (0, top))
             top += frame.height
-        strip.save(file, kind)
-    else:
-        frames[0].save(
-            file,
-            kind,
-            save_all=True,
-            append_images=frames[1:],
-            duration=round(1000 * _SECONDS),
-            loop=0,
-            quality=90,  # of webp
-        )
+        frames = [strip]
+    animation = {
+        "save_all": True,
+        "append_images": frames[1:],
+        "duration": round(1000 * _SECONDS),
+        "loop": 0,
+        "quality": 90,  # of webp
+    }
     with atomic_write(path) as temporary:
-        Path(temporary).write_bytes(file.getvalue())
+        frames[0].save(temporary, kind, **({} if kind == "png" else animation))
 
 
 def _labeled(path: Path, text: str) -> Image.Image:
     """A picture under a line of text."""
-    picture = Image.open(path).convert("RGB")
+    picture = Image.fromarray(read_image(path))
     frame = Image.new("RGB", (picture.width, picture.height + _LABEL), "white")
     font = ImageFont.load_default(13)
     ImageDraw.Draw(frame).text((4, 1), text, fill="black", font=font)

@@ -209,6 +209,7 @@ def stage_input(
         blank: Of the blank image: a value, or ``(3,)`` one a channel.
 
     Raises:
+        IndexError: There is no such stage.
         ValueError: The model is no such classifier, or its head sees stages in front of
             this one.
 
@@ -218,7 +219,7 @@ def stage_input(
         >>> importance(inside.predict, inside.features, masks, label, inside.blank)
     """
     backbone = find_backbone(model)
-    stage %= backbone.num_stages
+    stage = range(backbone.num_stages)[stage]
     if not hasattr(model, "head") or not hasattr(model, "with_neck"):
         raise ValueError(
             f"cannot blank points of {type(model).__name__}: only classifiers of "

@@ -72,8 +72,8 @@ class Faithfulness:
     Attributes:
         insertion: Area of the ranking's insertion curve; large is good.
         deletion: Area of its deletion curve; small is good.
-        random_insertion: Mean area over random orders.
-        random_deletion: Mean area over random orders.
+        random_insertion: Mean area over random orders; NaN without any.
+        random_deletion: The same of deletion.
         regions: Number of regions.
     """
 
@@ -117,16 +117,11 @@ def faithfulness(
     orders += [
         torch.randperm(len(masks), generator=generator) for _ in range(random_orders)
     ]
-    areas = [
-        [curve.area for curve in curves(predict, image, masks, order, label, *options)]
-        for order in orders
-    ]
-    (insertion, deletion), *others = areas
-    random_insertion, random_deletion = np.mean(others, axis=0)
-    return Faithfulness(
-        insertion=insertion,
-        deletion=deletion,
-        random_insertion=float(random_insertion),
-        random_deletion=float(random_deletion),
-        regions=len(masks),
+    areas = np.array(
+        [
+            [c.area for c in curves(predict, image, masks, order, label, *options)]
+            for order in orders
+        ]
     )
+    by_chance = areas[1:].mean(0) if random_orders else [np.nan, np.nan]
+    return Faithfulness(*map(float, (*areas[0], *by_chance)), regions=len(masks))

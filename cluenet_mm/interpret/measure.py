@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 
 import numpy as np
 import torch
@@ -94,25 +95,19 @@ def measure_emergence(
                 segments, entry.truth, entry.background, tolerance, entry.image
             )
 
-        colors = _timed(seconds, "Ward on colors", lambda e=entry: color_tree(e.image))
-        made = {}  # stages with equal counts share their baselines
+        colors = _timed(seconds, "Ward on colors", color_tree, entry.image)
 
-        def baselines(count: int, entry=entry, colors=colors, made=made) -> dict:
-            if count not in made:
-                ward = compare(colors.cut(count).numpy(), entry)
-                found = {"Ward on colors": ward}
-                for name, segment in _BASELINES.items():
-                    segments = _timed(
-                        seconds, name, lambda f=segment: f(entry.image, count)
-                    )
-                    found[name] = compare(segments, entry)
-                made[count] = found
-            return made[count]
+        @cache  # stages with equal counts share their baselines
+        def baselines(count: int, entry=entry, colors=colors) -> dict:
+            found = {"Ward on colors": compare(colors.cut(count).numpy(), entry)}
+            for name, segment in _BASELINES.items():
+                segments = _timed(seconds, name, segment, entry.image, count)
+                found[name] = compare(segments, entry)
+            return found
 
         for kind, network in models.items():
             inputs = to_input(network, entry.image)
-            maps = _timed(seconds, "trace", lambda n=network, x=inputs: trace(n, x))
-            maps = maps.to("cpu")
+            maps = _timed(seconds, "trace", trace, network, inputs).to("cpu")
             for stage in range(len(maps.sizes)):
                 heads = maps.clusters(stage, grid="image")[0].numpy()
                 found = SegmentationScores.mean([compare(head) for head in heads])
@@ -122,9 +117,7 @@ def measure_emergence(
                         scores[stage + 1, name].append(score)
             for image, title in ((None, ""), (entry.image, " and colors")):
                 if counts:
-                    tree = _timed(
-                        seconds, "merge", lambda m=maps, i=image: merge_tree(m, image=i)
-                    )
+                    tree = _timed(seconds, "merge", merge_tree, maps, image=image)
                 for count in counts:
                     merged[count, kind + title].append(compare(tree.cut(count).numpy()))
         for count in counts:
@@ -139,9 +132,9 @@ def measure_emergence(
     }
 
 
-def _timed(seconds: dict[str, list], name: str, run: Callable):
+def _timed(seconds: dict[str, list], name: str, run: Callable, *args, **options):
     start = time.perf_counter()
-    result = run()
+    result = run(*args, **options)
     seconds[name].append(time.perf_counter() - start)
     return result
 

@@ -87,15 +87,8 @@ class SegmentationScores:
     @classmethod
     def mean(cls, scores: list["SegmentationScores"]) -> "SegmentationScores":
         """Mean of each number over the images (or heads) that have it."""
-        table = np.array([astuple(a) for a in scores], np.float64)
-        known = ~np.isnan(table)
-        sums = np.where(known, table, 0).sum(axis=0)
-        return cls(
-            *(
-                float(total / count) if count else float("nan")
-                for total, count in zip(sums, known.sum(axis=0), strict=True)
-            )
-        )
+        table = np.ma.masked_invalid([astuple(a) for a in scores])
+        return cls(*table.mean(axis=0).filled(np.nan).tolist())
 
 
 def achievable_accuracy(segments: np.ndarray, truth: np.ndarray) -> float:

@@ -8,7 +8,6 @@ at it: many large ones open as fast as one.
 """
 
 import base64
-import html
 import io
 import json
 import re
@@ -17,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -32,6 +30,7 @@ from .importance import (
     receptive_fields,
     stage_input,
 )
+from .segments import MergeTree
 from .trace import Clustering, Trace
 
 # Up to so many pixels a picture is stored without loss: the network saw each of them.
@@ -44,7 +43,6 @@ _SEGMENTS = 64
 _ROUNDING = 2
 # They make one script, in this order.
 _SCRIPTS = ("data.js", "view.js", "layout.js", "controls.js")
-_KINDS = (("u8", np.uint8), ("u16", np.uint16), ("u32", np.uint32))
 # What importance may blank: the image, or what a stage gets.
 BLANKED = ("pixels", "points")
 _NOTHING_RANKED = "No importance was computed."
@@ -103,13 +101,6 @@ class Ranking:
     blanked: str = "pixels"
 
 
-class Segments(Protocol):
-    """A hierarchy of segments of one image, such as :class:`.MergeTree`."""
-
-    def cut(self, k: int) -> np.ndarray | Tensor:
-        """``(H, W)`` integers: at most ``k`` segments, each inside one of ``k - 1``."""
-
-
 @dataclass(frozen=True, eq=False)
 class ReportImage:
     """What one network made of one image of a report.
@@ -136,7 +127,7 @@ class ReportImage:
     truth: str | None = None
     ranking: Ranking | None = None
     findings_title: str = "Prediction"
-    segments: Segments | None = None
+    segments: MergeTree | None = None
     cells: bool = False
 
 
@@ -164,7 +155,6 @@ def rank_clusters(
     layers: Sequence[int],
     sample: int = 0,
     blanked: str = "pixels",
-    batch_size: int | None = None,
 ) -> Ranking:
     """Importance of every cluster of some layers.
 
@@ -178,9 +168,9 @@ def rank_clusters(
         sample: Which image of the trace it is.
         blanked: ``"pixels"`` of the image, or the ``"points"`` that the stage gets (see
             :func:`.stage_input`), which is many times faster in late stages.
-        batch_size: Images a forward pass; every cluster takes two.
 
     Raises:
+        IndexError: There is no such layer.
         ValueError: ``blanked`` is neither, or :func:`.stage_input` cannot help.
     """
     if blanked not in BLANKED:
@@ -188,7 +178,7 @@ def rank_clusters(
     predict, seen, blank, grid = class_probabilities(model), image, 0.0, "pixels"
     found, full = [], 0.0
     positions = maps.layers()
-    for layer in sorted({i % len(positions) for i in layers}):
+    for layer in sorted({range(len(positions))[i] for i in layers}):
         stage, block = positions[layer]
         if blanked == "points":
             inside, grid = stage_input(model, image, stage), "map"
@@ -198,7 +188,7 @@ def rank_clusters(
             receptive_fields(maps, sample, stage, block, head, grid) for head in heads
         ]
         masks = torch.cat([field.masks for field in fields])
-        result = importance(predict, seen, masks, label, blank, batch_size)
+        result = importance(predict, seen, masks, label, blank)
         full = result.full
         numbers = torch.stack([result.score, result.drop, result.kept], 1).tolist()
         named = [(head, c) for head in heads for c in fields[head].clusters.tolist()]
@@ -209,18 +199,12 @@ def rank_clusters(
     return Ranking(name, full, tuple(found), blanked)
 
 
-def write_report(
-    path: str | Path,
-    networks: Sequence[ReportNetwork],
-    *,
-    title: str = "What the network clustered",
-) -> None:
+def write_report(path: str | Path, networks: Sequence[ReportNetwork]) -> None:
     """Write the report; the file is complete or untouched.
 
     Args:
         path: The HTML file; its folder is made.
         networks: One network, or two that are shown side by side on the same images.
-        title: Heading of the page.
 
     Raises:
         ValueError: There is no image, or networks did not see the same pixels.
@@ -249,7 +233,6 @@ def write_report(
         _element(f"image-{i}", _record(same)) for i, same in enumerate(images)
     )
     parts = {
-        "title": html.escape(title),
         "style": _asset("page.css"),
         "script": "\n\n".join(map(_asset, _SCRIPTS)),
         # The script begins before the browser has read the other images.
@@ -330,11 +313,13 @@ def _seen(image: ReportImage) -> dict:
         "cells": image.cells,
         "layers": layers,
         "segments": image.segments and _segments(image.segments, height, width),
-        "importance": image.ranking and _importance(image.ranking),
+        "importance": image.ranking
+        and vars(image.ranking)
+        | {"clusters": [vars(cluster) for cluster in image.ranking.clusters]},
     }
 
 
-def _segments(tree: Segments, height: int, width: int) -> dict:
+def _segments(tree: MergeTree, height: int, width: int) -> dict:
     """A hierarchy as its finest segments, and the one that each was split from.
 
     Segments are counted in the order in which they are split off, so that at ``k`` they
@@ -380,24 +365,12 @@ def _layer(clustering: Clustering, stage: int, block: int, sample: int) -> dict:
     }
 
 
-def _importance(ranking: Ranking) -> dict:
-    clusters = [
-        {k: round(v, 5) if isinstance(v, float) else v for k, v in vars(c).items()}
-        for c in ranking.clusters
-    ]
-    return {
-        "name": ranking.name,
-        "probability": ranking.probability,
-        "blanked": ranking.blanked,
-        "clusters": clusters,
-    }
-
-
 def _pack(values: np.ndarray) -> dict:
     """Non-negative integers as the smallest type that holds them, zlib and base64."""
-    kind, dtype = next(k for k in _KINDS if values.max(initial=0) <= np.iinfo(k[1]).max)
-    data = np.ascontiguousarray(values, np.dtype(dtype).newbyteorder("<")).tobytes()
-    return {"kind": kind, "data": base64.b64encode(zlib.compress(data, 9)).decode()}
+    dtype = np.min_scalar_type(values.max(initial=0)).newbyteorder("<")
+    data = np.ascontiguousarray(values, dtype).tobytes()
+    packed = base64.b64encode(zlib.compress(data, 9)).decode()
+    return {"kind": dtype.name, "data": packed}
 
 
 def _thumbnail(picture: np.ndarray) -> str:

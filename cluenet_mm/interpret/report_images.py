@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..inference.predictor import Predictor
 from .pixels import to_picture
-from .report import Finding, Ranking, ReportImage, rank_clusters
+from .report import Finding, ReportImage, rank_clusters
 from .segments import merge_tree
 from .trace import Trace, find_backbone, tracing
 
@@ -62,7 +62,16 @@ def report_image(
     record = predictor.record(sample)
     ranking = None
     if predictor.scope == "mmpretrain" and ranked != "none":
-        ranking = _rank(predictor, inputs[0], maps, record, ranked, blanked)
+        last = len(maps.layers()) - 1
+        ranking = rank_clusters(
+            predictor.model,
+            inputs[0],
+            maps,
+            record["label"],
+            record["class"],
+            range(last + 1) if ranked == "all" else [last],
+            blanked=blanked,
+        )
     label = sample.get("gt_label")
     return ReportImage(
         name=name,
@@ -96,27 +105,6 @@ def _look(
             "--cfg-options model.test_cfg.mode=whole"
         )
     return sample, seen[0], traces[0].to("cpu")
-
-
-def _rank(
-    predictor: Predictor,
-    image: Tensor,
-    maps: Trace,
-    record: dict,
-    ranked: str,
-    blanked: str,
-) -> Ranking:
-    """Importance for the predicted class."""
-    last = len(maps.layers()) - 1
-    return rank_clusters(
-        predictor.model,
-        image,
-        maps,
-        record["label"],
-        record["class"],
-        range(last + 1) if ranked == "all" else [last],
-        blanked=blanked,
-    )
 
 
 def _findings(

@@ -33,6 +33,7 @@ class MergeTree:
         """The hierarchy of the ``(P - 1, 2)`` children that scikit-learn returns."""
         count = len(children) + 1
         parents = np.arange(2 * count - 1)
+        children = np.asarray(children, int)  # none, of one point, is a float
         parents[children.ravel()] = np.repeat(np.arange(count, 2 * count - 1), 2)
         return cls(parents, points)
 
@@ -135,38 +136,22 @@ def segments(
     k: int,
     sample: int = 0,
     *,
-    describe: str = "features",
-    connected: bool = True,
-    weights: Sequence[float] | None = None,
     image: np.ndarray | None = None,
-    color_weight: float = 1.0,
 ) -> Tensor:
     """Merge the clusters of all stages to ``k`` segments, unsupervised.
+
+    :func:`merge_tree` has more options, and is cheaper for more than one ``k``.
 
     Args:
         maps: Trace of the image, ``trace(model, inputs)``.
         k: Number of segments.
         sample: Which image of the trace it is.
-        describe: As for :func:`merge_tree`, like the rest, which for more than one
-            ``k`` is cheaper.
-        connected: Whether only neighbors merge.
-        weights: Of the stages.
-        image: Whose colors count, too.
-        color_weight: Of the colors.
+        image: ``(H, W, 3)`` uint8, RGB, whose colors count, too.
 
     Returns:
         ``(H, W)`` int64, in ``[0, k)``.
     """
-    tree = merge_tree(
-        maps,
-        sample,
-        describe=describe,
-        connected=connected,
-        weights=weights,
-        image=image,
-        color_weight=color_weight,
-    )
-    return tree.cut(k)
+    return merge_tree(maps, sample, image=image).cut(k)
 
 
 def _stage_features(maps: Trace, sample: int, stage: int) -> np.ndarray:

@@ -104,7 +104,6 @@ class Trace:
             of it was pooled into: ``(B, h, w)`` int64, counted row by row. The
             convolutions that Context Cluster and ClusterFormer reduce with pool by
             place: a point goes to half its row and column.
-        clustered: Per reducer, whether it pools by clusters.
         features: Per stage, the map ``(B, C, h, w)`` that its last block returned.
     """
 
@@ -113,7 +112,6 @@ class Trace:
     sizes: tuple[tuple[int, int], ...]
     blocks: tuple[tuple[Clustering, ...], ...]
     pools: tuple[Tensor, ...]
-    clustered: tuple[bool, ...]
     features: tuple[Tensor, ...]
 
     def layers(self) -> list[tuple[int, int]]:
@@ -415,9 +413,6 @@ class _Recorder:
                 sizes=tuple(self._sizes),
                 blocks=tuple(blocks),
                 pools=tuple(pools),
-                clustered=tuple(
-                    _assignment(r) is not None for r in self.backbone.reducers
-                ),
                 features=tuple(self._features),
             )
         )

@@ -40,10 +40,10 @@ def coco(tmp_path):
             "id": i,
             "image_id": 7,
             "category_id": 1,
-            "iscrowd": crowd,
             "area": width * height,
             "bbox": [x, y, width, height],
             "segmentation": box(x, y, width, height),
+            **({"iscrowd": 1} if crowd else {}),  # which some files leave out
         }
         for i, (x, y, width, height, crowd) in enumerate(boxes, start=1)
     ]
@@ -85,6 +85,9 @@ def test_files_that_do_not_fit_are_named(coco, tmp_path):
         list(annotated_images("coco", root))
     (root / "val2017" / "7.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"cannot decode .*7\.png"):
+        list(annotated_images("coco", root))
+    (root / "annotations" / "instances_val2017.json").write_text('{"images": []}')
+    with pytest.raises(ValueError, match=r"instances_val2017\.json lists no images"):
         list(annotated_images("coco", root))
     with pytest.raises(ValueError, match="dataset must be one of"):
         list(annotated_images("voc", root))

@@ -63,6 +63,13 @@ def test_an_animation_has_a_frame_a_picture(run, kind):
         assert np.abs(np.subtract(found, color)).max() <= 20
 
 
+def test_a_damaged_picture_is_one_line(run):
+    (picture,) = run.glob("*/vis_data/vis_image/clusters_20_90.png")
+    picture.write_bytes(picture.read_bytes()[:40])
+    status, _ = epochs(run)
+    assert status == f"error: cannot decode {picture}: it is damaged or not an image"
+
+
 def test_a_training_without_the_hook_is_one_line(tmp_path):
     status, _ = epochs(tmp_path)
     assert status.startswith(f"error: cannot find pictures of clusters in {tmp_path}")

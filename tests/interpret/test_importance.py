@@ -50,27 +50,15 @@ def test_blanked_pixels_take_the_given_value():
     assert torch.equal(per_channel.score, half.score)
 
 
-def test_regions_are_predicted_in_batches():
+def test_regions_are_predicted_in_batches_that_classes_share():
     sizes = []
 
     def counting(images):
         sizes.append(len(images))
         return predict(images)
 
-    found = importance(counting, IMAGE, MASKS, 1, batch_size=4)
+    both = importances(counting, IMAGE, MASKS, [0, 1], batch_size=4)
     assert sizes == [4, 4, 1]
-    assert torch.equal(found.score, importance(predict, IMAGE, MASKS, 1).score)
-
-
-def test_classes_share_their_forward_passes():
-    calls = []
-
-    def counting(images):
-        calls.append(len(images))
-        return predict(images)
-
-    both = importances(counting, IMAGE, MASKS, [0, 1])
-    assert calls == [9]
     for label, found in enumerate(both):
         expected = importance(predict, IMAGE, MASKS, label)
         assert found.full == expected.full
@@ -103,6 +91,9 @@ def test_faithfulness_of_the_best_ranking():
     assert found.random_deletion == pytest.approx(0.5, abs=0.05)
     assert found.regions == 4
     assert found == faithfulness(predict, IMAGE, MASKS, 1, random_orders=40)
+    alone = faithfulness(predict, IMAGE, MASKS, 1, random_orders=0)
+    assert alone.insertion == found.insertion
+    assert np.isnan(alone.random_insertion)
 
 
 @pytest.mark.parametrize("stage", [0, 1])
@@ -251,4 +242,6 @@ def test_points_of_a_stage_that_the_head_sees_past_cannot_be_blanked(classifier)
     classifier.backbone.norm0 = nn.LayerNorm(8)
     with pytest.raises(ValueError, match="of stage 4: the head sees stages in front"):
         stage_input(classifier, image)
+    with pytest.raises(IndexError):
+        stage_input(classifier, image, stage=4)
     assert stage_input(classifier, image, stage=0).features.shape == (8, 8, 8)

@@ -7,6 +7,7 @@ from scipy.ndimage import label
 
 from cluenet_mm.backbones import CLUENet
 from cluenet_mm.interpret import trace
+from cluenet_mm.interpret.quality import color_tree
 from cluenet_mm.interpret.segments import merge_tree, segments
 
 
@@ -53,7 +54,7 @@ def test_colors_weights_and_descriptions_change_the_merges(color_backbone, two_c
     assert (found[:4] == found[0, 0]).all()
     assert (found[4:] == 1 - found[0, 0]).all()
     for describe in ("features", "centers"):
-        found = segments(maps, 2, describe=describe, weights=(1, 0))
+        found = merge_tree(maps, describe=describe, weights=(1, 0)).cut(2)
         assert found.dtype == torch.int64
         assert (found[:, :12] == found[0, 0]).all()
         assert (found[:, 12:] == 1 - found[0, 0]).all()
@@ -71,6 +72,13 @@ def test_segments_that_need_not_be_connected(color_backbone):
     image[:, 0] = 1
     image[:, :, :, 4:12] = 0  # red, black, red
     maps = trace(color_backbone, image)
-    found = segments(maps, 2, connected=False, weights=(1, 0), describe="features")
+    found = merge_tree(maps, connected=False, weights=(1, 0)).cut(2)
     assert found[0, 0] == found[0, 15] != found[0, 8]
-    assert segments(maps, 2, weights=(1, 0))[0, 0] != segments(maps, 2)[0, 15]
+    connected = merge_tree(maps, weights=(1, 0)).cut(2)
+    assert connected[0, 0] != connected[0, 15]
+
+
+def test_one_point_is_one_segment(color_backbone):
+    image = torch.rand(1, 3, 3, 3)
+    assert (segments(trace(color_backbone, image), 4) == 0).all()
+    assert (color_tree(np.zeros((1, 1, 3), np.uint8)).cut(2) == 0).all()

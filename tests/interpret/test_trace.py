@@ -59,7 +59,6 @@ def test_a_trace_has_every_assignment_on_its_map(family):
         assert maps.pools[stage].shape == (2, *maps.sizes[stage])
         assert maps.pools[stage].min() >= 0
         assert maps.pools[stage].max() < height * width
-    assert maps.clustered == (family not in BY_PLACE,) * 3
 
 
 def find_fold_grid(family, stage):

@@ -413,6 +413,9 @@ def test_two_networks_light_the_clusters_of_one_pixel(two, classifier, visit):
     page.keyboard.press("ArrowLeft")
     frame(page)
     assert readout(page)[0] == 2  # walks with the other
+    page.keyboard.press("+")  # there are no segments
+    frame(page)
+    assert readout(page)[0] == 2
     assert page.evaluate("document.documentElement.scrollWidth") <= 1440
     phone = visit(two, viewport={"width": 390, "height": 844})
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
@@ -583,6 +586,11 @@ def test_bad_input_is_one_line_and_leaves_the_old_report(
     assert "\n" not in line
     assert Path("report.html").read_text() == "old"
     assert set(workplace.iterdir()) == files
+
+
+def test_a_pattern_alone_is_for_the_published_network(workplace):
+    status, _ = dense_data.run_tool("visualize/explore.py", "none/*")
+    assert "none/* does not exist" in status
 
 
 def test_a_damaged_image_does_not_end_a_folder(classifier, workplace):

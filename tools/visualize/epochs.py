@@ -10,6 +10,7 @@ import argparse
 from cluenet_mm.cli import output_folder, positive
 from cluenet_mm.files import WriteError
 from cluenet_mm.guard import fail, run_tool
+from cluenet_mm.inference.images import UnreadableImageError
 from cluenet_mm.interpret.epochs import FORMATS, hook_pictures, write_epochs
 
 
@@ -48,7 +49,7 @@ def main() -> int:
             path = args.out_dir / f"clusters_{position}.{args.format}"
             write_epochs(pictures, path, args.limit)
             print(f"{path}: pictures: {min(len(pictures), args.limit)}")
-    except (FileNotFoundError, WriteError) as error:
+    except (FileNotFoundError, UnreadableImageError, WriteError) as error:
         fail(error)
     return 0
 

@@ -87,6 +87,7 @@ function cutAll(count) {
 
 /** Show so many segments. */
 function segment(count) {
+  if ($("segments").hidden) return;
   cutAll(count);
   choose(active(), active().layers.at(-1));
 }

@@ -3,7 +3,7 @@
 const $ = (id) => document.getElementById(id);
 const read = (id) => JSON.parse($(id).textContent);
 const report = read("report");
-const KINDS = { u8: Uint8Array, u16: Uint16Array, u32: Uint32Array };
+const KINDS = { uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array };
 const SEGMENTS = -1; // in the place of a stage; cells of poolings count down from there
 
 const state = {
