@@ -103,7 +103,7 @@ def test_the_backbone_builds_in_every_library_s_scope(scope, tmp_path, monkeypat
 
 @pytest.mark.parametrize("pretrained", [True, False])
 def test_a_base_of_mmseg_takes_the_backbone(pretrained, tmp_path):
-    """README.md: its ``pretrained`` would go to the backbone as an option."""
+    """docs/detectors.md: its ``pretrained`` would go to the backbone as an option."""
     path = tmp_path / "config.py"
     path.write_text(
         '_base_ = "mmseg::sem_fpn/fpn_r50_4xb4-160k_ade20k-512x512.py"\n'

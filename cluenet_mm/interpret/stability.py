@@ -66,6 +66,7 @@ def stabilities(
         ValueError: The image is too small for the shift.
 
     Example:
+        >>> image = np.zeros((16, 16, 3), np.uint8)
         >>> dark = lambda image: [image[..., 0] < 128]
         >>> stabilities(dark, image)[0].flip
         1.0

@@ -28,6 +28,7 @@ def implementation(name: str) -> Iterator[None]:
         ValueError: If the name is unknown.
 
     Example:
+        >>> from cluenet_mm.ops import nearest
         >>> points = torch.randn(2, 1, 100, 16)
         >>> with implementation("naive"):
         ...     index = nearest(points, points[:, :, ::25])

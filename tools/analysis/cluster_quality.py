@@ -2,7 +2,8 @@
 
 Beside the clusters stand those of the same network before training, Ward's method on
 colors, Felzenszwalb's segments, SLIC superpixels and a grid of equal count. Definitions
-are in cluenet_mm/interpret: quality.py, stability.py, importance.py and pointing.py.
+are in cluenet_mm/interpret: quality.py, stability.py, insertion_deletion.py and
+pointing.py.
 Every mean has the half width of its 95 % confidence interval over images in the JSON,
 and most have it here:
 

@@ -204,6 +204,8 @@ def networks_table(paths: list[Path], dataset: str) -> str:
                 continue
             paper = [v for k, v in result["Metrics"].items() if "paper" in k]
             name = ours.get(model["Config"].removeprefix("configs/"))
+            if not (paper or name):
+                continue
             weights = f"cluenet_mm://{name}"
             meta = load_checkpoint(weights)["meta"]["published"] if name else {}
             rows.append(
