@@ -86,11 +86,11 @@ def _fault(cfg: Config, error: Exception) -> str:
         # MMEngine does not say which type it does not know.
         named = f" {cfg.optim_wrapper.get('optimizer')}"
     elif part.endswith("_dataloader"):
-        dataset = inner_datasets(cfg[part].dataset)[0]
+        dataset = inner_datasets(cfg[part].get("dataset") or {})[0]
         named = "".join(f", {k}={dataset[k]!r}" for k in PLACES if dataset.get(k))
         if not isinstance(error, TypeError):  # which is about settings, not data
-            name = config_name(cfg.filename) or cfg.filename
-            cure = f"tools/check_dataset.py {name} says more"
+            name = cfg.filename and (config_name(cfg.filename) or cfg.filename)
+            cure = f"tools/check_dataset.py {name or 'CONFIG'} says more"
     elif part == "load_from":
         cure = "Give the config that it was trained with"
     if isinstance(error, KeyError) and "registry" in str(error):
@@ -98,4 +98,4 @@ def _fault(cfg: Config, error: Exception) -> str:
     reason = one_line_with_place(error)
     if part == "load_from":
         return f"cannot resume from {cfg.load_from}: {reason}. {cure}"
-    return f"cannot build {part or 'the runner'}{named}: {reason}. {cure}"
+    return f"cannot build {part or 'a part of the config'}{named}: {reason}. {cure}"

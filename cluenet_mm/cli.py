@@ -85,6 +85,8 @@ def parse_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
         return parser.parse_args()
     except ValueError:
         parser.error("argument --cfg-options: expected KEY=VALUE pairs")
+    except AssertionError as error:
+        parser.error(f"argument --cfg-options: {error}")
 
 
 def positive(text: str) -> int:

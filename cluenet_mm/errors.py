@@ -9,7 +9,8 @@ __all__ = ["is_first_process", "one_line", "one_line_with_place", "warn"]
 
 def is_first_process() -> bool:
     """Whether this process speaks for all, before or after the process group."""
-    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+    names = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
+    return next((os.environ[n] for n in names if n in os.environ), "0") == "0"
 
 
 def warn(message: str) -> None:

@@ -1,5 +1,6 @@
 """How a tool ends: with a status and one line, whatever stops it."""
 
+import io
 import logging
 import signal
 import sys
@@ -46,6 +47,10 @@ def run_tool(main: Callable[[], int | None], interrupted: str = "") -> NoReturn:
     if not torch.cuda.is_available():
         keep_free_memory()
     before = {number: signal.signal(number, _interrupt) for number in numbers}
+    hook, sys.unraisablehook = sys.unraisablehook, _unraisable
+    for stream in (sys.stdout, sys.stderr):  # names of files may be in any encoding
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     logging.raiseExceptions = False  # a full disk would print a traceback a line
     try:
         with interruptible():
@@ -64,6 +69,7 @@ def run_tool(main: Callable[[], int | None], interrupted: str = "") -> NoReturn:
         fail(f"cannot write{place}: {error.strerror}. Make room, and run it again.")
     finally:
         _received.clear()
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
     sys.exit(status)
@@ -74,6 +80,12 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)
     _received.append(number)
     raise_lost()
+
+
+def _unraisable(lost: object) -> None:
+    """Print what a finalizer raised, unless :func:`raise_lost` raises it again."""
+    if not (_received and isinstance(lost.exc_value, KeyboardInterrupt)):
+        sys.__unraisablehook__(lost)
 
 
 def raise_lost() -> None:

@@ -65,7 +65,7 @@ def load_config(
             be used here.
     """
     cfg = read_config(name, options)
-    cfg.work_dir = work_dir or cfg.get("work_dir") or default_work_dir(cfg)
+    cfg.work_dir = str(work_dir or cfg.get("work_dir") or default_work_dir(cfg))
     check_writable(cfg.work_dir, folder=True)
     prepare_process(cfg, launcher)
     return cfg
@@ -230,7 +230,8 @@ def set_resume(cfg: Config, checkpoint: str | None) -> bool:
 
     Args:
         cfg: Changed in place.
-        checkpoint: A path, ``"auto"``, or None for a new run.
+        checkpoint: A path or an address, ``"auto"``, or None for what ``resume`` and
+            ``load_from`` of the config say, which is a new run by default.
 
     Returns:
         Whether there is anything left to train or to validate.
@@ -240,9 +241,11 @@ def set_resume(cfg: Config, checkpoint: str | None) -> bool:
             finished run of another network.
         FileNotFoundError: The checkpoint does not exist.
     """
+    if checkpoint is None and cfg.get("resume"):
+        checkpoint = cfg.get("load_from") or "auto"
     if checkpoint is None:
         return True
-    path = Path(checkpoint)
+    path: str | Path | None = checkpoint
     if checkpoint == "auto":
         path = latest_checkpoint(cfg.work_dir)
         if path is None:
@@ -251,7 +254,7 @@ def set_resume(cfg: Config, checkpoint: str | None) -> bool:
     try:
         state = load_checkpoint(path, mmap=True)  # the runner reads its tensors
     except (CheckpointError, FileNotFoundError) as error:
-        raise CheckpointError(f"{error}.{_older_checkpoint(path)}") from error
+        raise CheckpointError(f"{error}.{_older_checkpoint(Path(path))}") from error
     check_resume(state, path)
     cfg.resume, cfg.load_from = True, str(path)
     # The data loaders are built before MMEngine reads the checkpoint's seed.

@@ -63,7 +63,7 @@ class LoadedModel:
         """
         if not isinstance(image, np.ndarray):
             image = read_image(image)
-        dataset = self.config.get("test_dataloader", {}).get("dataset", {})
+        dataset = (self.config.get("test_dataloader") or {}).get("dataset") or {}
         steps = [s for s in dataset.get("pipeline", []) if type_name(s) in _SIZING]
         steps = steps or _small_steps()
         found = {"img": image, "img_shape": image.shape[:2]}

@@ -52,17 +52,6 @@ def run(*args):
 
 
 @pytest.mark.parametrize(("family", "arch"), VARIANTS)
-def test_every_variant_is_recognized(family, arch):
-    with torch.device("meta"):
-        state, official = official_of(family, arch)
-    converted, meta = convert_state_dict(official, family)
-    assert meta["arch"] == arch
-    assert {k: v.shape for k, v in converted.items()} == {
-        k: v.shape for k, v in state.items()
-    }
-
-
-@pytest.mark.parametrize(("family", "arch"), VARIANTS)
 def test_a_seeded_checkpoint_of_every_variant(family, arch, tmp_path):
     # What the release would save, with the reference's weights, through the file.
     with torch.device("meta"):
@@ -70,7 +59,8 @@ def test_a_seeded_checkpoint_of_every_variant(family, arch, tmp_path):
     shapes = {k: tuple(v.shape) for k, v in names.items()}
     official = {k: torch.as_tensor(v) for k, v in seeded_state_dict(shapes).items()}
     torch.save({"state_dict": official}, tmp_path / "released.pth")
-    convert_file(tmp_path / "released.pth", tmp_path / "ours.pth", family)
+    meta = convert_file(tmp_path / "released.pth", tmp_path / "ours.pth", family)
+    assert meta["arch"] == arch
     cfg = {
         "type": "ImageClassifier",
         "backbone": {"type": f"cluenet_mm.{FAMILIES[family].backbone.__name__}"},
@@ -260,6 +250,7 @@ def test_an_existing_target_survives_a_failure(tmp_path, official):
 
 
 def test_a_checkpoint_without_weights_is_named(tmp_path):
-    torch.save({"epoch": 3}, tmp_path / "log.pth")
-    with pytest.raises(CheckpointError, match=r"log\.pth holds no state dict"):
-        convert_file(tmp_path / "log.pth", tmp_path / "out.pth", "cluenet")
+    for content in ({"epoch": 3}, {1: torch.ones(1)}):
+        torch.save(content, tmp_path / "log.pth")
+        with pytest.raises(CheckpointError, match=r"log\.pth holds no state dict"):
+            convert_file(tmp_path / "log.pth", tmp_path / "out.pth", "cluenet")

@@ -2,11 +2,14 @@
 
 import os
 import signal
+import subprocess
+import sys
 from contextlib import suppress
 
 import pytest
 
 from cluenet_mm.cli import for_each_image
+from cluenet_mm.errors import is_first_process
 from cluenet_mm.guard import raise_lost, run_tool
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -46,6 +49,20 @@ def test_one_that_is_lost_is_raised_where_the_tool_asks(number):
 
 
 @SIGNALS
+def test_one_in_a_finalizer_ends_the_tool_in_one_line(number, capfd):
+    class Garbage:
+        def __del__(self):
+            os.kill(os.getpid(), number)
+
+    def main():
+        Garbage()
+        raise_lost()
+
+    assert status_of(main) == 128 + number
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@SIGNALS
 @pytest.mark.parametrize("disguise", [None, TypeError("incompatible arguments")])
 def test_images_end_where_a_library_hides_the_signal(number, disguise):
     """As matplotlib's C++ does: its error is not that of an image."""
@@ -65,9 +82,27 @@ def test_images_end_where_a_library_hides_the_signal(number, disguise):
     assert done == ["first"]
 
 
-def test_a_bug_stays_what_it_is():
-    def main():
-        raise SyntaxError("a bug")
+def test_names_of_files_in_any_encoding_are_printed():
+    """In a locale such as en_US.UTF-8, whose streams are strict."""
+    code = (
+        "from cluenet_mm.guard import run_tool; run_tool(lambda: print('caf\\udce9'))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout == "caf\\udce9\n"
 
-    with pytest.raises(SyntaxError, match="a bug"):
-        run_tool(main)
+
+def test_one_process_of_many_speaks(monkeypatch):
+    for name in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert is_first_process()
+    for name in ("OMPI_COMM_WORLD_RANK", "SLURM_PROCID"):
+        monkeypatch.setenv(name, "1")
+        assert not is_first_process()
+    monkeypatch.setenv("RANK", "0")
+    assert is_first_process()

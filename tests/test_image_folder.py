@@ -103,6 +103,13 @@ def test_names_in_tuples_and_lists_are_filled():
     cfg = Config({"side": 8, "a": [{"scale": ("$side", "$side")}], "b": "costs $side"})
     fill_names(cfg)
     assert cfg.to_dict() == {"a": [{"scale": (8, 8)}], "b": "costs $side"}
+    # Values that use names themselves, and a name that MMEngine reads.
+    cfg = Config({"side": 8, "crop": "$side", "a": {"size": "$crop"}})
+    fill_names(cfg)
+    assert cfg.to_dict() == {"a": {"size": 8}}
+    cfg = Config({"work_dir": "mine", "hook": {"out_dir": "$work_dir"}})
+    fill_names(cfg)
+    assert cfg.to_dict() == {"work_dir": "mine", "hook": {"out_dir": "mine"}}
 
 
 def test_a_name_without_a_value_is_an_error():

@@ -2,6 +2,7 @@
 
 import pytest
 import toy
+from mmengine.config import Config
 
 from cluenet_mm.building import BuildError, building
 from cluenet_mm.config import read_config
@@ -54,10 +55,14 @@ def test_a_part_that_cannot_be_built_is_named(tmp_path, options, message):
     assert "\n" not in str(end.value)
 
 
-def test_a_bug_in_training_stays_what_it_is(tmp_path):
-    cfg = read_config(str(toy.write_config(tmp_path)), {"model.crash_at": 1})
-    cfg.work_dir = str(tmp_path)
-    with pytest.raises(RuntimeError, match="the toy crashed"), building(cfg):
+def test_a_config_made_in_python_has_no_file_to_name(tmp_path):
+    cfg = Config(read_config(str(toy.write_config(tmp_path))).to_dict())
+    cfg.work_dir, cfg.experiment_name = str(tmp_path), tmp_path.name
+    del cfg.train_dataloader["dataset"]
+    with (
+        pytest.raises(BuildError, match="cannot build train_dataloader"),
+        building(cfg),
+    ):
         build_runner(cfg, "train", "val").train()
 
 

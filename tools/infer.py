@@ -13,9 +13,9 @@ Without CONFIG and CHECKPOINT the published network classifies: the 100 classes 
 CIFAR-100, at 32 x 32 pixels.
 
 NAME is that of the image below IMAGES, without its suffix (with it, where two would
-have the same). Images whose JSON exists already, made by the same model, are skipped:
-run an interrupted command again to continue. Images that fail, such as damaged
-ones, are listed at the end with the reason, and the exit status is 1.
+have the same). Images whose JSON exists already, made of the same file by the same
+model, are skipped: run an interrupted command again to continue. Images that fail,
+such as damaged ones, are listed at the end with the reason, and the exit status is 1.
 
 Examples:
     infer.py photo.jpg
@@ -88,10 +88,12 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def is_done(path: Path, model: str) -> bool:
-    """Whether a result of this model is there."""
+def is_done(path: Path, image: Path, model: str) -> bool:
+    """Whether this model's result of this image, as it is now, is there."""
     try:
-        return json.loads(path.read_text())["model"] == model
+        record = json.loads(path.read_text())
+        newer = path.stat().st_mtime_ns >= image.stat().st_mtime_ns
+        return newer and (record["image"], record["model"]) == (str(image), model)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -146,7 +148,8 @@ def main() -> int:
     """Run the command line and return its exit status."""
     args = parse_args()
     try:
-        images = find_images(args.images, args.out_dir)
+        results = (args.out_dir / "preds", args.out_dir / "vis")
+        images = find_images(args.images, *results)
         if args.config:
             cfg = read_config(args.config, args.cfg_options)
             checkpoint = args.checkpoint
@@ -160,7 +163,7 @@ def main() -> int:
         (str(path), name)
         for name, path in images.items()
         if args.overwrite
-        or not is_done(path_inside(args.out_dir / "preds", f"{name}.json"), model)
+        or not is_done(path_inside(args.out_dir / "preds", f"{name}.json"), path, model)
     ]
     done = len(images) - len(left)
     if done:

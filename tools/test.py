@@ -98,7 +98,7 @@ def show(cfg: Config, folder: str) -> None:
     """Have every image drawn, by a hook that treats the three tasks alike."""
     task_of(cfg)  # which must be known
     hook = ConfigDict(type="cluenet_mm.DrawPredictionsHook", out_dir=folder)
-    libraries_own = cfg.get("default_hooks", {}).get("visualization") or {}
+    libraries_own = (cfg.get("default_hooks") or {}).get("visualization") or {}
     if "score_thr" in libraries_own:
         hook.score_thr = libraries_own.score_thr
     cfg.custom_hooks.append(hook)

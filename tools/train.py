@@ -71,13 +71,13 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         use_amp(cfg)
     check_amp(cfg)
     if args.auto_scale_lr:
-        if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
+        if "base_batch_size" not in (cfg.get("auto_scale_lr") or {}):
             raise ValueError(
                 f"cannot use --auto-scale-lr: config {args.config} has no "
                 "auto_scale_lr = dict(base_batch_size=...)"
             )
         cfg.auto_scale_lr.enable = True
-    saving = cfg.get("default_hooks", {}).get("checkpoint") or {}
+    saving = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
     if saving.get("max_keep_ckpts") == 1:
         say(
             "Warning: with max_keep_ckpts=1 the last checkpoint is deleted before the "
@@ -133,7 +133,7 @@ def train(cfg: Config, distributed: bool) -> int:
             say(summary(runner, "train", "val"))
             with building(cfg):
                 runner.train()
-        if found := last_metrics(runner):
+        if runner.val_loop is not None and (found := last_metrics(runner)):
             say(results("Last validation", found))
     except (BuildError, CheckpointError, DataError, WriteError) as error:
         fail(error)

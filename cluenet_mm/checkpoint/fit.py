@@ -140,9 +140,9 @@ def check_weights(
 def _weights(checkpoint: Mapping, prefix: str) -> dict[str, Tensor]:
     """The tensors of a checkpoint whose names begin so, without that beginning."""
     return {
-        name.removeprefix(prefix).removeprefix("module."): value
+        name.removeprefix("module.").removeprefix(prefix): value
         for name, value in checkpoint.get("state_dict", checkpoint).items()
-        if isinstance(value, Tensor) and name.startswith(prefix)
+        if isinstance(value, Tensor) and name.removeprefix("module.").startswith(prefix)
     }
 
 
@@ -166,7 +166,9 @@ def _value_fault(value: Tensor, wanted: Tensor) -> str:
         return "is no dense tensor"
     if wanted.is_floating_point() and not value.is_floating_point():
         return f"is {value.dtype}, not {wanted.dtype}"
-    if not value.isfinite().all():
-        bad = int((~value.isfinite()).sum())
+    wide = value.float() if value.element_size() == 1 else value  # float8 has no kernel
+    finite = wide.isfinite()
+    if not finite.all():
+        bad = int((~finite).sum())
         return f"is not finite ({bad} of {value.numel()} numbers)"
     return ""

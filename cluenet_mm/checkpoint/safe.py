@@ -205,8 +205,10 @@ def read(
     is_archive = _check_file(path, checksums=not mmap)
     try:
         with _allow_list():
-            checkpoint = torch.load(
-                path, map_location, weights_only=True, mmap=mmap and is_archive
+            checkpoint = _plain(
+                torch.load(
+                    path, map_location, weights_only=True, mmap=mmap and is_archive
+                )
             )
     except _RefusedError as error:
         raise CheckpointError(_refusal(path, str(error))) from None
@@ -231,7 +233,7 @@ def read(
             logger="current",
             level=logging.WARNING,
         )
-    return _plain(checkpoint)
+    return checkpoint
 
 
 def _check_file(path: Path, checksums: bool) -> bool:

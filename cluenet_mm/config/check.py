@@ -11,8 +11,8 @@ from mmengine.runner import Runner
 
 __all__ = ["all_keys", "refuse_impossible", "refuse_other_kinds", "unknown_keys"]
 
-# What MMEngine and the tools read at the top of a config, beside Runner's arguments.
-_TOP_LEVEL = {
+# What MMEngine and the tools read at the top of a config.
+TOP_LEVEL = {
     "auto_scale_lr",
     "compile",
     "custom_imports",
@@ -27,6 +27,7 @@ _TOP_LEVEL = {
     "tta_model",
     "tta_pipeline",
     "vis_backends",
+    *inspect.signature(Runner).parameters,
 }
 # What may take the place of a number.
 _WORDS = ("auto", "dynamic", "torch", "mmcv")
@@ -75,7 +76,7 @@ def _nearest(cfg: Mapping, key: str) -> str | None:
             continue
         known = set(map(str, node))
         if not passed:
-            known |= _TOP_LEVEL | set(inspect.signature(Runner).parameters)
+            known |= TOP_LEVEL
             if part in known:
                 return None
         rest = key.split(".")[len(passed) + 1 :]

@@ -106,7 +106,7 @@ def image_shape(cfg: Config) -> tuple[int, int]:
     Read off the last resizing step of its test pipeline; 32 x 32 where there is none,
     as for CIFAR and the digits.
     """
-    dataset = inner_datasets(cfg.get("test_dataloader", {}).get("dataset", {}))[0]
+    dataset = inner_datasets((cfg.get("test_dataloader") or {}).get("dataset") or {})[0]
     for step in reversed(dataset.get("pipeline", [])):
         size = step.get("crop_size", step.get("scale"))
         if type_name(step) in ("CenterCrop", "Resize") and size:

@@ -12,6 +12,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from .check import TOP_LEVEL
+
 __all__ = ["fill_names"]
 
 _USE = re.compile(r"\$([A-Za-z]\w*)")
@@ -21,6 +23,8 @@ def fill_names(
     cfg: Config, automatic: Mapping[str, Callable[[Config], Any]] | None = None
 ) -> None:
     """Write the values of names where they are used, and remove the names.
+
+    Names that MMEngine reads itself, such as ``work_dir``, stay.
 
     Args:
         cfg: Changed in place. It is a config without names afterwards, so that its copy
@@ -43,12 +47,14 @@ def fill_names(
             raise ValueError(
                 f"cannot use ${name}: the config has no {name} at its top. Set it there"
             )
-        values[name] = cfg.pop(name)
+        values[name] = cfg[name] if name in TOP_LEVEL else cfg.pop(name)
     computed = {
         name: values.pop(name) and compute
         for name, compute in (automatic or {}).items()
         if values.get(name) == "auto"
     }
+    for _ in values:  # whose values may use names, too
+        _fill(values, values)
     _fill(cfg, values)
     for name, compute in computed.items():
         _fill(cfg, {name: compute(cfg)})

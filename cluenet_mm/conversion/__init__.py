@@ -74,6 +74,7 @@ def find_state_dict(loaded: object, source: str | Path) -> dict[str, Tensor]:
     if (
         not isinstance(loaded, dict)
         or not loaded
+        or not all(isinstance(name, str) for name in loaded)
         or not all(isinstance(value, Tensor) for value in loaded.values())
     ):
         raise CheckpointError(

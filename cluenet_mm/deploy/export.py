@@ -268,7 +268,7 @@ def _preprocessing(cfg: Config, model: nn.Module) -> dict[str, str]:
         value = getattr(preprocessor, name, None)
         value = torch.full((3,), neutral) if value is None else value.detach()
         found[name] = json.dumps(value.flatten().tolist())
-    dataset = inner_datasets(cfg.get("test_dataloader", {}).get("dataset", {}))[0]
+    dataset = inner_datasets((cfg.get("test_dataloader") or {}).get("dataset") or {})[0]
     steps = [type_name(step) for step in dataset.get("pipeline", [])]
     turned = any(
         getattr(preprocessor, name, False)

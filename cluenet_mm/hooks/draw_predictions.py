@@ -1,6 +1,6 @@
 """Pictures of what a test predicts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from mmengine.visualization import Visualizer
+from torch.utils.data import Dataset
 
 from ..files import path_inside
 from ..inference.draw import build_visualizer, draw_sample
@@ -29,7 +30,8 @@ class DrawPredictionsHook(Hook):
 
     Args:
         out_dir: Folder for the pictures, which have the names that the images have
-            below the dataset's folder, with ``.png`` for their suffix.
+            below the dataset's folder, with ``.png`` for their suffix (behind it, where
+            two would have the same).
         score_thr: Instances with a lower score are left out.
     """
 
@@ -38,18 +40,14 @@ class DrawPredictionsHook(Hook):
         self.score_thr = score_thr
         self._visualizer: Visualizer | None = None
         self._folders: list[str] = []
-        self._count = 0
+        self._drawn: set[str] = set()
 
     def before_test(self, runner: Runner) -> None:
         """Build the visualizer for the classes of the dataset."""
         dataset = runner.test_dataloader.dataset
         self._visualizer = build_visualizer(runner.cfg, dataset.metainfo)
-        self._folders = [
-            folder
-            for folder in (getattr(dataset, "data_prefix", None) or {}).values()
-            if isinstance(folder, str)
-        ]
-        self._count = 0
+        self._folders = [*_folders(dataset)]
+        self._drawn = set()
 
     def after_test_iter(
         self,
@@ -66,9 +64,12 @@ class DrawPredictionsHook(Hook):
                 name = self._name_below_data(path)
             else:  # a dataset in memory
                 image = _input_image(runner.model, data_batch["inputs"], position)
-                name = f"{sample.get('sample_idx', self._count):06d}"
-            self._count += 1
-            picture = path_inside(self.out_dir, name).with_suffix(".png")
+                name = Path(f"{sample.get('sample_idx', len(self._drawn)):06d}")
+            # Images of one name may differ in their suffix, or in their dataset.
+            names = (name.with_suffix(""), name, f"{name}.{len(self._drawn)}")
+            name = next(str(n) for n in names if str(n) not in self._drawn)
+            self._drawn.add(name)
+            picture = path_inside(self.out_dir, f"{name}.png")
             draw_sample(
                 self._visualizer, image, sample, picture, score_thr=self.score_thr
             )
@@ -79,6 +80,16 @@ class DrawPredictionsHook(Hook):
             if folder and Path(path).is_relative_to(folder):
                 return Path(path).relative_to(folder)
         return Path(Path(path).name)
+
+
+def _folders(dataset: Dataset) -> Iterator[str]:
+    """Folders of a dataset, and of those inside of wrappers."""
+    for folder in (getattr(dataset, "data_prefix", None) or {}).values():
+        if isinstance(folder, str):
+            yield folder
+    for inner in [*getattr(dataset, "datasets", []), getattr(dataset, "dataset", None)]:
+        if inner is not None:
+            yield from _folders(inner)
 
 
 def _input_image(model: torch.nn.Module, inputs: Sequence, position: int) -> np.ndarray:

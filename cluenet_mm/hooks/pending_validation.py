@@ -45,7 +45,8 @@ class PendingValidationHook(Hook):
             return
         stage = bisect(loop.dynamic_milestones, step + 1) - 1
         due = step % loop.dynamic_intervals[stage] == 0 or step == end
-        if not due or is_validated(runner.cfg.load_from, runner.work_dir, step):
+        resumed = runner.cfg.get("load_from") or record
+        if not due or is_validated(resumed, runner.work_dir, step):
             return
         barrier()  # all have read the record before the first writes it
         runner.logger.info(

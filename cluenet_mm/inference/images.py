@@ -33,13 +33,13 @@ class UnreadableImageError(ValueError):
     """A file that is damaged or not an image."""
 
 
-def find_images(source: str | Path, exclude: Path | None = None) -> dict[str, Path]:
+def find_images(source: str | Path, *exclude: Path) -> dict[str, Path]:
     """Images by the names of their results.
 
     Args:
         source: A file, which may have any suffix; a folder, of which all images are
             taken, those in subfolders too; or a pattern such as ``photos/*.jpg``.
-        exclude: Folder that is left out, where it lies in ``source``.
+        *exclude: Folders that are left out, where they lie in ``source``.
 
     Returns:
         Paths by their names below ``source``, without a suffix; with it, where two
@@ -66,7 +66,7 @@ def find_images(source: str | Path, exclude: Path | None = None) -> dict[str, Pa
         for path in sorted(found)
         if path.suffix.lower() in IMAGE_SUFFIXES
         and path.is_file()
-        and not (exclude and path.resolve().is_relative_to(exclude.resolve()))
+        and not any(path.resolve().is_relative_to(e.resolve()) for e in exclude)
     ]
     if not files:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))

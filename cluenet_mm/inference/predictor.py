@@ -16,6 +16,7 @@ from mmengine.device import get_device
 from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 from mmengine.structures import BaseDataElement
 
+from ..building import building
 from ..checkpoint import (
     checkpoint_file,
     dataset_meta,
@@ -66,7 +67,7 @@ class Predictor:
         self._max_pixels, self._warned = max_pixels, False
         self._task = task_of(cfg)
         self.scope = self._task.library
-        if "test_dataloader" not in cfg:
+        if not cfg.get("test_dataloader"):
             raise ValueError(
                 "cannot predict: the config has no test_dataloader. Add one; its "
                 "pipeline prepares the images"
@@ -216,7 +217,7 @@ class Predictor:
 
     def _build(self, cfg: Config, device: str) -> Any:
         kind = self._task.load("inferencer")
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), building(cfg):
             # About missing weights and class names: both are set below.
             warnings.simplefilter("ignore", UserWarning)
             if self.scope == "mmpretrain":

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-import torch
 from mmengine.model import BaseTTAModel
 from mmengine.structures import BaseDataElement, InstanceData
-from torch import Tensor, nn
+from torch import nn
 from torchvision.ops import batched_nms
 
 from ..registry import MODELS
@@ -59,25 +58,12 @@ def _flipped_back(view: BaseDataElement) -> InstanceData:
     instances = view.pred_instances
     if not view.get("flip", False):
         return instances
-    height, width = view.ori_shape[:2]
+    from mmdet.structures.bbox import bbox_flip  # which the view's detector needs too
+
     direction = view.flip_direction
     restored = InstanceData(scores=instances.scores, labels=instances.labels)
-    restored.bboxes = _flip_boxes(instances.bboxes, direction, height, width)
+    restored.bboxes = bbox_flip(instances.bboxes, view.ori_shape[:2], direction)
     if "masks" in instances:
-        axes = [
-            axis
-            for axis, name in ((1, "vertical"), (2, "horizontal"))
-            if direction in (name, "diagonal")
-        ]
+        axes = {"horizontal": [2], "vertical": [1], "diagonal": [1, 2]}[direction]
         restored.masks = instances.masks.flip(axes)
     return restored
-
-
-def _flip_boxes(boxes: Tensor, direction: str, height: int, width: int) -> Tensor:
-    """Flip ``(n, 4)`` boxes x1, y1, x2, y2."""
-    x1, y1, x2, y2 = boxes.unbind(1)
-    if direction in ("horizontal", "diagonal"):
-        x1, x2 = width - x2, width - x1
-    if direction in ("vertical", "diagonal"):
-        y1, y2 = height - y2, height - y1
-    return torch.stack((x1, y1, x2, y2), 1)

@@ -194,10 +194,14 @@ def test_numbers_that_no_network_can_run_with_are_refused(value, message):
 
 def test_weights_of_another_precision_and_of_data_parallel_training_load():
     model = Line()
-    half = {f"module.{k}": v.half() for k, v in STATE.items()}
-    load_weights(model, half)
-    assert model.linear.weight.tolist() == [[1, 1]]
-    assert model.linear.weight.dtype == torch.float32
+    for dtype in (torch.half, torch.float8_e4m3fn):
+        narrow = {f"module.{k}": v.to(dtype) for k, v in STATE.items()}
+        load_weights(model, narrow)
+        assert model.linear.weight.tolist() == [[1, 1]]
+        assert model.linear.weight.dtype == torch.float32
+    inner = {f"module.backbone.{k}": 2 * v for k, v in STATE.items()}
+    load_weights(model, inner, prefix="backbone.")
+    assert model.linear.weight.tolist() == [[2, 2]]
 
 
 class Classifier(BaseModel):

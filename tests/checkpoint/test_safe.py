@@ -175,6 +175,11 @@ def test_bad_files_are_one_line_with_the_name(tmp_path, mmap):
         load_checkpoint(path)
     with pytest.raises(FileNotFoundError, match="is a folder"):
         load_checkpoint(tmp_path)
+    endless = {}
+    endless["self"] = endless
+    torch.save(endless, path)
+    with pytest.raises(CheckpointError, match=r"model\.pth"):
+        load_checkpoint(path, mmap=mmap)
     save_checkpoint(WEIGHTS, path)
     whole = path.read_bytes()
     damaged = bytearray(whole)

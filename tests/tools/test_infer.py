@@ -1,7 +1,9 @@
 """tools/infer.py: the predictions of tools/test.py, for any image file."""
 
 import json
+import os
 import pickle
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -179,6 +181,16 @@ def test_only_what_is_missing_is_predicted(folder, tmp_path):
     assert "0 new results" in printed
     (tmp_path / "preds" / "a_blue" / "1.json").write_text('{"image": "a_blue')
     assert "1 new result in" in infer(weights)[1]
+    # Another image of the same name, and one that was replaced.
+    other = tmp_path / "other"
+    shutil.copytree(images / "a_blue", other / "a_blue")
+    assert (
+        "2 new results"
+        in dense_data.run_tool(*("infer.py", other, config, weights, *options))[1]
+    )
+    assert "2 new results" in infer(weights)[1]
+    os.utime(images / "b_orange" / "0.png")
+    assert "1 new result in" in infer(weights)[1]
     assert "4 new results" in infer(weights, "--overwrite")[1]
     before = results(tmp_path)
     other = dense_data.save_weights(config, tmp_path / "other.pth", seed=1)
@@ -194,7 +206,7 @@ def test_names_are_unique_and_results_are_no_input(folder, tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(source.read_bytes())
     command = ("infer.py", tmp_path, *task(folder, "segmentor"))
-    out_dir = tmp_path / "out"
+    out_dir = tmp_path
     for _ in range(2):  # the second time with the pictures of the first in the folder
         status, _ = dense_data.run_tool(*command, "--out-dir", out_dir)
         assert status == 0
@@ -319,8 +331,12 @@ def test_a_photograph_alone_is_classified_by_the_published_network(
     assert f"photo.png: {name} {score:.2f}\n1 new result in found" in printed
     record = json.loads(Path("found/preds/photo.json").read_text())
     assert (record["class"], len(record["scores"])) == (name, 100)
-    options = ("--cfg-options", "model.backbone.arch=giant")
-    assert "giant" in dense_data.run_tool("infer.py", "photo.png", *options)[0]
+    for option, fault in (("arch=giant", "giant"), ("bogus=1", "bogus")):
+        words = ("infer.py", "photo.png", "--cfg-options", f"model.backbone.{option}")
+        line, printed = dense_data.run_tool(*words)
+        assert line.startswith("error: cannot build a part of the config: ")
+        assert fault in line
+        assert "Traceback" not in printed
     _, printed = dense_data.run_tool("infer.py", "photo.png", "cluenet/cls_digits")
     assert "CONFIG needs its CHECKPOINT" in printed
 

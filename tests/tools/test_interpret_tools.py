@@ -151,6 +151,16 @@ def test_validation_images_are_spread_over_the_classes(checkpoint, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 
+def test_no_image_is_replaced_by_its_clusters(checkpoint, tmp_path):
+    Image.effect_noise((40, 44), 60).save(tmp_path / "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+    for images in (tmp_path, tmp_path / "a.png"):
+        words = (images, "fec/cls_digits", checkpoint, "--out-dir", tmp_path)
+        status, _ = dense_data.run_tool("visualize/clusters.py", *words)
+        assert f"cannot draw into {tmp_path}: the images lie there" in status
+    assert (tmp_path / "a.png").read_bytes() == before
+
+
 @pytest.mark.parametrize(("images", "weights"), [("none.jpg", ""), ("val", "none.pth")])
 def test_what_cannot_be_drawn_is_one_line(checkpoint, tmp_path, images, weights):
     words = ("fec/cls_digits", weights or checkpoint, "--out-dir", tmp_path / "out")

@@ -82,6 +82,15 @@ def test_resume_without_and_after_training(trained):
     )
     assert "No checkpoint in new: training starts from the beginning" in output
     assert "Epoch(val)" not in output
+    # MMEngine's own way to say so, without and with a checkpoint there.
+    words = ("train.py", "toy_config.py", "--work-dir", "own", "--no-validate")
+    words += ("--cfg-options", "resume=True")
+    for epochs in (1, 2):
+        output = toy.run(trained, *words, f"train_cfg.max_epochs={epochs}")
+        assert "Last validation" not in output
+    assert list(toy.losses_of_runs(trained / "own")[1]) == list(range(7, 13))
+    output = toy.run(trained, *words, "train_cfg.max_epochs=2")
+    assert "Already finished" in output
     assert (trained / "new" / "epoch_1.pth").is_file()
 
 
@@ -203,6 +212,7 @@ def test_amp_and_scaled_learning_rate_on_a_cpu(tmp_path):
         (("train.py", "nowhere.py"), "cannot read config nowhere.py"),
         (("train.py", "{config}", "--resume", "gone.pth"), "gone.pth does not exist"),
         (("train.py", "{config}", "--cfg-options", "seed"), "expected KEY=VALUE"),
+        (("train.py", "{config}", "--cfg-options", "a=[[1]"), "Imbalanced brackets"),
         (("train.py", "{config}", "--launcher", "pytorch"), "dist_train.sh"),
         (("test.py", "{config}", "gone.pth"), "gone.pth does not exist"),
         (("test.py", "{config}", "x.pth", "--out", "x.csv"), "ends in .pkl"),
@@ -270,8 +280,8 @@ tta_pipeline = load + [dict(type='TestTimeAug', transforms=[flips, pack])]
 
 def test_show_dir_and_tta_with_a_classifier(tmp_path):
     pytest.importorskip("mmpretrain")
-    for name in ("a/0", "a/1", "b/2", "b/3"):
-        path = tmp_path / "data" / f"{name}.png"
+    for name in ("a/0.png", "a/1.bmp", "b/1.png", "b/1.bmp"):
+        path = tmp_path / "data" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(0).integers(0, 255, (32, 32), np.uint8)
         Image.fromarray(pixels).save(path)
@@ -285,7 +295,15 @@ def test_show_dir_and_tta_with_a_classifier(tmp_path):
     output = toy.run(tmp_path, *command, "--tta")
     assert "AverageClsScoreTTA" in output
     assert "accuracy/top1" in output
-    toy.run(tmp_path, *command, "--show-dir", "shown")
-    shown = tmp_path / "shown"
-    names = sorted(str(path.relative_to(shown)) for path in shown.rglob("*.png"))
-    assert names == ["a/0.png", "a/1.png", "b/2.png", "b/3.png"]
+    wrapper = tmp_path / "wrapped.py"  # whose names are those of the dataset in it
+    wrapper.write_text(
+        "_base_ = 'classifier.py'\n"
+        "dataset = _base_.test_dataloader.dataset\n"
+        "test_dataloader = dict(dataset=dict(\n"
+        "    _delete_=True, type='RepeatDataset', times=1, dataset=dataset))\n"
+    )
+    for config in ("classifier.py", "wrapped.py"):
+        shown = tmp_path / config.removesuffix(".py")
+        toy.run(tmp_path, "test.py", config, "weights.pth", "--show-dir", shown)
+        names = sorted(str(path.relative_to(shown)) for path in shown.rglob("*.png"))
+        assert names == ["a/0.png", "a/1.png", "b/1.png", "b/1.png.png"]

@@ -116,11 +116,25 @@ def samples(
             (f"val_{i:05d}", lambda i=i: from_sample(model, dataset[i]))
             for i in evenly_spaced(len(dataset), args.limit)
         ]
-    found = find_images(args.images, args.out_dir).items()
+    found = find_images(args.images, args.out_dir)
     return [
         (name, partial(read, path, model, args.size, args.max_pixels))
-        for name, path in found
+        for name, path in found.items()
     ][: args.limit]
+
+
+def check_out_dir(args: argparse.Namespace) -> None:
+    """Refuse a folder where pictures would replace images.
+
+    Raises:
+        ValueError: The images lie there.
+    """
+    images, out_dir = Path(args.images).resolve(), args.out_dir.resolve()
+    if images in (out_dir, out_dir / f"{images.stem}.png"):
+        raise ValueError(
+            f"cannot draw into {args.out_dir}: the images lie there. Give another "
+            "--out-dir"
+        )
 
 
 def read(
@@ -139,6 +153,7 @@ def main() -> int:
     """Run the command line and return its exit status."""
     args = parse_args()
     try:
+        check_out_dir(args)
         cfg = read_config(args.config, args.cfg_options)
         model = build_model(cfg, args.checkpoint)
         find_backbone(model)
