@@ -18,6 +18,7 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
+from mmengine.structures import PixelData
 from torch.utils.benchmark import Timer
 
 from .config import num_classes, resolve_type, type_name
@@ -242,7 +243,10 @@ def prepare_network(side: dict) -> Prepare:
             if whole and train:
                 return model.parse_losses(run(**data, mode="loss"))[0]
             outputs = run(data)
-        return sum(x.float().square().mean() for x in outputs) if train else None
+        if not train:
+            return None
+        maps = [x for x in outputs if isinstance(x, torch.Tensor)]  # and no memberships
+        return sum(x.float().square().mean() for x in maps)
 
     def prepare(batch: int, shape: tuple[int, int]) -> Step:
         if whole and train:
@@ -288,12 +292,14 @@ def labeled_batch(scope: str, shape: tuple[int, int], batch: int, classes: int) 
     if scope == "mmdet":
         from mmdet.testing import demo_mm_inputs
 
-        return demo_mm_inputs(
+        found = demo_mm_inputs(
             batch, [(3, *shape)] * batch, [OBJECTS] * batch, classes, with_mask=True
         )
+        for sample in found["data_samples"]:  # which panoptic models ask for
+            sample.gt_sem_seg = PixelData(sem_seg=torch.zeros(1, *shape).long())
+        return found
     images = list(torch.randint(0, 256, (batch, 3, *shape), dtype=torch.uint8))
     if scope == "mmseg":
-        from mmengine.structures import PixelData
         from mmseg.structures import SegDataSample
 
         maps = torch.randint(0, classes, (batch, 1, *shape))

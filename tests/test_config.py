@@ -75,7 +75,8 @@ def test_classes_are_counted_in_configs_and_models():
         ({"head": box}, 7),
         ({"decode_head": box, "auxiliary_head": {"num_classes": 8}}, 7),
         ({"roi_head": {"bbox_head": box, "mask_head": {"num_classes": 9}}}, 7),
-        ({"roi_head": {"bbox_head": [box]}}, None),
+        ({"roi_head": {"bbox_head": [{"num_classes": 5}, box]}}, 7),
+        ({"bbox_head": {"num_things": 5, "num_stuff": 2}}, 7),
         ({"backbone": box}, None),
     ):
         assert num_classes(model) == count

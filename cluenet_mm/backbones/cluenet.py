@@ -250,7 +250,7 @@ class CLUENet(ClusterBackbone):
                         min_temperature,
                         assigns=depth == 0,
                     ),
-                    ConvMLP(channels, row["mlp_ratios"][i] * channels, drop_rate),
+                    ConvMLP(channels, int(row["mlp_ratios"][i] * channels), drop_rate),
                     nn.LayerNorm,
                     channels,
                     rate,

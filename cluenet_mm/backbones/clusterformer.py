@@ -225,7 +225,7 @@ class ClusterFormer(ClusterBackbone):
                         folds[i],
                         num_iterations,
                     ),
-                    MLP(channels, row["mlp_ratios"][i] * channels, drop_rate),
+                    MLP(channels, int(row["mlp_ratios"][i] * channels), drop_rate),
                     MapNorm,
                     channels,
                     rate,

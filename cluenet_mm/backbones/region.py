@@ -4,7 +4,8 @@ The two differ in how a center adds up its members (a word) and in the reducer b
 stages.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -108,12 +109,7 @@ class RegionBackbone(ClusterBackbone):
         in_channels: Channels of the image.
         drop_rate: Dropout probability in the MLPs.
         layer_scale_init: Initial scale of the branches.
-        out_indices: See :class:`.base.ClusterBackbone`, as for the rest.
-        frozen_stages: Stages to freeze.
-        drop_path_rate: Stochastic-depth rate of the last block.
-        with_cp: Whether blocks recompute their activations.
-        nearest_cells: Cells of the next stage to return for every point.
-        init_cfg: Initialization config.
+        **options: Those of :class:`.base.ClusterBackbone`.
     """
 
     def __init__(
@@ -128,12 +124,7 @@ class RegionBackbone(ClusterBackbone):
         in_channels: int,
         drop_rate: float,
         layer_scale_init: float,
-        out_indices: int | Sequence[int],
-        frozen_stages: int,
-        drop_path_rate: float,
-        with_cp: bool,
-        nearest_cells: int,
-        init_cfg: dict | list[dict] | None,
+        **options: Any,
     ) -> None:
         dims, num_stages = row["embed_dims"], len(row["depths"])
         cluster_grids = renamed_grids(cluster_grids, proposal_grids)
@@ -143,12 +134,7 @@ class RegionBackbone(ClusterBackbone):
             row,
             PointEmbedding(in_channels, dims[0], row["patch"]),
             MapNorm,
-            out_indices=out_indices,
-            frozen_stages=frozen_stages,
-            drop_path_rate=drop_path_rate,
-            with_cp=with_cp,
-            nearest_cells=nearest_cells,
-            init_cfg=init_cfg,
+            **options,
         )
         for i in range(self.num_stages):
             channels = dims[i]
@@ -162,7 +148,7 @@ class RegionBackbone(ClusterBackbone):
                         fold_grids[i],
                         aggregate,
                     ),
-                    MLP(channels, row["mlp_ratios"][i] * channels, drop_rate),
+                    MLP(channels, int(row["mlp_ratios"][i] * channels), drop_rate),
                     MapNorm,
                     channels,
                     rate,

@@ -127,12 +127,16 @@ def num_classes(model: Mapping | nn.Module) -> int | None:
 
     def inside(node: Any, name: str) -> Any:
         if isinstance(node, Mapping):
+            if name == "num_classes" and "num_things" in node:  # ClusterHead's
+                return node["num_things"] + node.get("num_stuff", 0)
             return node.get(name)
         return getattr(node, name, None)
 
     node = model
     for name in _HEADS:
         head = inside(node, name)
+        if isinstance(head, list | tuple | nn.ModuleList) and len(head):
+            head = head[-1]  # of a cascade, whose last one decides
         if isinstance(head, Mapping | nn.Module):
             node = head
     return inside(node, "num_classes")

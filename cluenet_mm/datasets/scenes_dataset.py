@@ -1,6 +1,7 @@
 """What the datasets of digit scenes have in common."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from .digits_scenes import prepare_scenes
@@ -28,7 +29,7 @@ class ScenesDataset:
         check_split(split)
         super().__init__(
             **self.files(split),
-            data_root=data_root,
+            data_root=str(Path(data_root).expanduser()),
             pipeline=pipeline,
             indices=indices,
             test_mode=test_mode,

@@ -81,7 +81,10 @@ def export_onnx(
         OSError: ``out`` cannot be written.
     """
     _check_packages()
-    out = _check_writable(Path(out))
+    out = Path(out)
+    if out.suffix != ".onnx":
+        raise ExportError(f"cannot write {out}: the name must end in .onnx")
+    check_writable(out)  # refuse early what could not be written in the end
     if "model" not in cfg:
         raise ExportError("cannot export: the config describes no model")
     task = task_of(cfg)
@@ -139,17 +142,6 @@ def _check_packages() -> None:
             f"cannot export: {' and '.join(missing)} not installed. Run `make env`, "
             f"or: pip install {' '.join(missing)}"
         )
-
-
-def _check_writable(out: Path) -> Path:
-    """Refuse early what could not be written in the end."""
-    if out.suffix != ".onnx":
-        raise ExportError(f"cannot write {out}: the name must end in .onnx")
-    try:
-        check_writable(out)
-    except ValueError as error:
-        raise ExportError(str(error)) from error
-    return out
 
 
 def _tested_size(cfg: Config) -> tuple[int, int]:

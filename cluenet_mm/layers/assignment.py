@@ -1,5 +1,7 @@
 """The hard assignment as a module."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -22,10 +24,11 @@ class HardAssignment(nn.Module):
         super().__init__()
         self.with_similarity = with_similarity
 
-    def forward(self, points: Tensor, centers: Tensor) -> Assignment:
+    def forward(self, points: Tensor, centers: Tensor, *place: Any) -> Assignment:
         """Assign points ``(B, G, N, D)`` to centers ``(B, G, M, D)``.
 
-        Where the similarity is wanted, the points must have unit length.
+        Where the similarity is wanted, the points must have unit length. Where they lie
+        does not matter, see :class:`.nearest_cells.LocalAssignment`.
         """
         if not self.with_similarity:
             return Assignment(nearest(points, centers), None)
@@ -55,7 +58,7 @@ class ScaledAssignment(HardAssignment):
             Index and ``s``, both ``(B, G, N)``.
         """
         # Mirrored centers turn the smallest cosine into the largest one.
-        sign = torch.where(self.sim_alpha < 0, -1.0, 1.0)
+        sign = torch.where(self.sim_alpha < 0, -1.0, 1.0).to(self.sim_alpha)
         index, cosine = super().forward(points, centers * sign)
         scale = self.sim_alpha * sign
         return Assignment(index, torch.sigmoid(self.sim_beta + scale * cosine))

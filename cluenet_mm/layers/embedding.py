@@ -54,7 +54,8 @@ class PointEmbedding(nn.Module):
             )
         grid = coordinates(height, width, dtype=image.dtype, device=image.device)
         points = torch.cat([image, grid.expand(batch, -1, -1, -1)], dim=1)
-        points = points.contiguous(memory_format=torch.channels_last)
+        # Channels-last; torch.vmap does not know memory_format.
+        points = points.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         return self.projection(points).permute(0, 2, 3, 1)
 
 

@@ -143,15 +143,3 @@ def nearest_cells_of(
 def pooling_assignment(window: int) -> HardAssignment:
     """Assignment among all centers, or among those in a window."""
     return LocalAssignment(window) if window else HardAssignment(with_similarity=False)
-
-
-def assigned(
-    assignment: HardAssignment,
-    points: Tensor,
-    centers: Tensor,
-    size: tuple[int, int],
-    excluded: Tensor | None = None,
-) -> Tensor:
-    """Index of the center of each point, ``(B, 1, N)``, by either assignment."""
-    place = (size, excluded) if isinstance(assignment, LocalAssignment) else ()
-    return assignment(points, centers, *place).index

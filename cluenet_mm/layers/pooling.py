@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..ops import Folds, grid_centers, hard_aggregate
 from .convolution import PointwiseConv, SpatialConv
-from .nearest_cells import Membership, assigned, nearest_cells_of, pooling_assignment
+from .nearest_cells import Membership, nearest_cells_of, pooling_assignment
 from .norm import MapNorm
 
 
@@ -111,7 +111,7 @@ class ClusterPool(nn.Module):
             every = torch.arange(centers.size(2), device=x.device)
             every = every.expand(len(centers), 1, -1)
             excluded = folds.without_repeats(every, pooled.region) != every
-        index = assigned(self.assignment, features, centers, folds.region, excluded)
+        index, _ = self.assignment(features, centers, folds.region, excluded)
         index = folds.without_repeats(index, pooled.region)
         values = values.flatten(1, 2).unsqueeze(1)
         out = hard_aggregate(values, index, own, folds.point_mask(index.size(0)))
@@ -213,7 +213,7 @@ class ImprovedClusterPool(nn.Module):
         points = self.feature(x)  # (B, H, W, C)
         centers = grid_centers(points, grid).unsqueeze(1)  # (B, 1, M, C)
         points = points.flatten(1, 2).unsqueeze(1)  # (B, 1, N, C)
-        index = assigned(self.assignment, points, centers, x.shape[1:3])
+        index, _ = self.assignment(points, centers, x.shape[1:3], None)
         out = hard_aggregate(points, index, centers)  # (B, 1, M, C)
         out = out.squeeze(1).unflatten(1, tuple(grid))
         out = self.norm2(self.value(self.norm1(out))) + skip

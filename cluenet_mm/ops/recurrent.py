@@ -156,8 +156,10 @@ class _EMStep(torch.autograd.Function):
         if torch.is_grad_enabled():  # to be differentiated again: with the whole table
             inputs = queries, keys, values
             whole = _dense_step(*inputs, point_mask, ctx.scale)
-            grads = torch.autograd.grad(whole, inputs, grad, create_graph=True)
-            return *grads, None, None, None, None
+            wanted = [x for x in inputs if x.requires_grad]
+            grads = iter(torch.autograd.grad(whole, wanted, grad, create_graph=True))
+            found = (next(grads) if x.requires_grad else None for x in inputs)
+            return *found, None, None, None, None
         # centers = total / mass
         grad_total = grad / mass  # (B, G, L, E)
         grad_mass = -(grad_total * centers).sum(dim=-1, keepdim=True)

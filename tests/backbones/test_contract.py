@@ -246,6 +246,40 @@ def test_autocast_stays_close(family, dtype):
 
 
 @families
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_half_precision_run_with_every_implementation(family, dtype):
+    model = build(family).eval().to(dtype)
+    for name in ("naive", "auto"):
+        with implementation(name), torch.no_grad():
+            out = model(torch.randn(1, 3, 32, 32, dtype=dtype))[0]
+        assert out.dtype == dtype
+        assert out.isfinite().all()
+
+
+@families
+def test_ratios_of_mlps_may_be_fractions(family):
+    arch = {**SMALL[family]["arch"], "mlp_ratios": (2.5, 1.5, 2, 2)}
+    assert build(family, arch=arch)(torch.randn(1, 3, 32, 32))[0].isfinite().all()
+
+
+@families
+def test_gradients_of_every_image_alone(family):
+    model = build(family, **two_stages(family)).double()
+    parameters = {k: p.detach() for k, p in model.named_parameters() if p.requires_grad}
+    images = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+
+    def loss(parameters, image):
+        out = torch.func.functional_call(model, parameters, image[None])[0]
+        return out.square().sum()
+
+    found = torch.vmap(torch.func.grad(loss), (None, 0))(parameters, images)
+    for i, image in enumerate(images):
+        alone = torch.func.grad(loss)(parameters, image)
+        for name, expected in alone.items():
+            torch.testing.assert_close(found[name][i], expected)
+
+
+@families
 def test_every_implementation_trains_alike(family):
     image = torch.randn(2, 3, 40, 56, dtype=torch.float64)
     results = []

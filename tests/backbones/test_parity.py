@@ -4,7 +4,7 @@ import goldens
 import pytest
 import torch
 
-from cluenet_mm.backbones import FEC, CLUENet, ContextCluster
+from cluenet_mm.backbones import FEC, CLUENet, ClusterFormer, ContextCluster
 from cluenet_mm.conversion import convert_state_dict
 
 CASES = {
@@ -27,6 +27,9 @@ PARAMETERS = {  # with a classifier for this many classes
     (FEC, "small", 1000): 5_727_528,
     (FEC, "base", 1000): 15_086_848,
     (FEC, "large", 1000): 29_720_344,
+    (ClusterFormer, "mini_cifar", 0): 2_905_248,
+    (ClusterFormer, "tiny", 0): 29_457_792,
+    (ClusterFormer, "small", 0): 50_779_008,
 }
 
 

@@ -248,6 +248,7 @@ def test_classes_may_leave_out_categories(tmp_path):
         ("[]", "has no list 'images'"),
         ('{"images": [], "categories": []}', "has no list 'annotations'"),
         ('{"images": [3]}', "one of 'images' is 3"),
+        ('{"images": [{"id": 1}]}', "one of 'images' lacks file_name, height, id"),
     ],
 )
 def test_files_that_are_no_annotations_are_refused(tmp_path, text, message):
@@ -365,6 +366,10 @@ def the_first_segment(**changes):
             lambda content: content["categories"].reverse(),
             "classes have another order than the annotations",
         ),
+        (
+            lambda content: content["categories"][0].update(isthing=0),
+            "stuff comes before things",
+        ),
     ],
 )
 def test_broken_segments_are_refused_and_found(tmp_path, spoil, kind):
@@ -466,6 +471,11 @@ def test_label_maps_are_judged(tmp_path):
     assert f"label map has several channels: {first}" in refusal(cfg)
     first.write_bytes(b"")
     assert f"label map cannot be read: {first}" in refusal(cfg)
+    # mmseg reads the lowest 8 bits.
+    Image.fromarray(np.full((HEIGHT, WIDTH), 256, np.uint16)).save(first)
+    assert faults_of(cfg)["label out of range"] == [f"{first}: 256"]
+    cfg.model.decode_head.ignore_index = 1000
+    assert "label out of range" in faults_of(cfg)
     first.unlink()
     assert f"label map is missing: {first}" in refusal(cfg)
     dataset.img_suffix = ".png"
@@ -513,6 +523,18 @@ def test_what_the_pipeline_does_to_images_is_noted(tmp_path):
     for step in ({"type": "Resize", "scale": 4}, {"type": "ResizeEdge", "scale": 4}):
         val.dataset.pipeline = train.pipeline = [step, crop]
         assert notes_of(cfg, "val") == notes_of(cfg) == []
+
+
+def test_a_crop_of_mmdet_has_the_width_first(tmp_path):
+    (tmp_path / "images").mkdir()
+    for image in coco()["images"]:
+        path = tmp_path / "images" / image["file_name"]
+        Image.new("RGB", (WIDTH, HEIGHT)).save(path)
+    cfg = detector(tmp_path, coco())
+    crop = {"type": "RandomCrop", "crop_size": (WIDTH, 1)}
+    cfg.train_dataloader.dataset.pipeline = [crop]
+    (note,) = [note for note in notes_of(cfg) if "RandomCrop" in note]
+    assert f"RandomCrop takes {WIDTH} x 1 of" in note
 
 
 def test_a_schedule_that_does_not_fit_is_noted(tmp_path):

@@ -13,7 +13,6 @@ from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 from pycocotools.coco import COCO
 
 from cluenet_mm import config_path
-from cluenet_mm.datasets import DigitsPanoptic
 from cluenet_mm.datasets.digits_scenes import DIGITS, NUM_SCENES
 from cluenet_mm.datasets.panoptic_png import (
     id_to_rgb,
@@ -101,14 +100,6 @@ def test_the_config_s_data_sets_give_samples_for_panoptic_models(root):
             assert box.tolist() == bounds
     assert cfg.val_evaluator.ann_file.endswith("annotations/panoptic_val.json")
     assert sample.metainfo["scale_factor"] == (1.0, 1.0)
-
-
-def test_a_lazy_data_set_writes_nothing(tmp_path):
-    dataset = DigitsPanoptic("val", str(tmp_path / "scenes"), lazy_init=True)
-    assert dataset.metainfo["stuff_classes"] == ("background",)
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(ValueError, match="'test'"):
-        DigitsPanoptic("test", str(tmp_path / "scenes"))
 
 
 # --- COCO's format ----------------------------------------------------------------

@@ -12,6 +12,7 @@ from pycocotools.coco import COCO
 from cluenet_mm.datasets import (
     Digits,
     DigitsInstances,
+    DigitsPanoptic,
     DigitsSemantic,
     digits_scenes,
 )
@@ -153,13 +154,20 @@ def test_data_sets_read_the_same_scenes(root):
         assert (semantic > 0).sum() == instances.masks.masks.sum()
 
 
-@pytest.mark.parametrize("kind", [DigitsInstances, DigitsSemantic])
+@pytest.mark.parametrize("kind", [DigitsInstances, DigitsPanoptic, DigitsSemantic])
 def test_a_lazy_data_set_writes_nothing(kind, tmp_path):
     dataset = kind("val", str(tmp_path / "scenes"), lazy_init=True)
-    assert dataset.metainfo["classes"][-1] == "9"
+    assert set(DIGITS) <= set(dataset.metainfo["classes"])
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match="'test'"):
         kind("test", str(tmp_path / "scenes"))
+
+
+def test_a_home_directory_is_one_place(root, monkeypatch):
+    monkeypatch.setenv("HOME", str(root.parent))
+    before = sorted(root.parent.iterdir())
+    assert len(DigitsSemantic("val", f"~/{root.name}")) == NUM_SCENES["val"]
+    assert sorted(root.parent.iterdir()) == before
 
 
 def test_annotations_are_json_without_python_s_extensions(root):

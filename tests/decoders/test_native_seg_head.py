@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from families import SMALL, families
 
 pytest.importorskip("mmseg")
 
@@ -20,23 +21,6 @@ from cluenet_mm.interpret import trace
 from cluenet_mm.layers.nearest_cells import NEVER, Membership
 
 DIMS = (8, 12, 16, 20)
-ARCH = {
-    "depths": (1, 1, 1, 1),
-    "embed_dims": DIMS,
-    "mlp_ratios": (2, 2, 2, 2),
-    "num_heads": (1, 2, 2, 2),
-    "head_dims": 4,
-    "patch": (4, 4, 0),
-}
-FORMER = {k: v for k, v in ARCH.items() if k != "head_dims"}
-SMALL = {
-    CLUENet: {"arch": {**ARCH, "pool_norm": True}, "cluster_grids": 2},
-    # Regions that do not divide the maps below, so that padding is in play.
-    FEC: {"arch": ARCH, "cluster_grids": 2, "fold_grids": (2, (3, 2), 2, 1)},
-    ContextCluster: {"arch": ARCH, "fold_grids": (2, 2, 1, 1)},
-    ClusterFormer: {"arch": FORMER, "cluster_grids": 2},
-}
-families = pytest.mark.parametrize("family", SMALL, ids=lambda f: f.__name__)
 clustered = pytest.mark.parametrize("family", [CLUENet, FEC], ids=lambda f: f.__name__)
 SIZE = (53, 90)
 WAYS = {

@@ -144,12 +144,22 @@ def test_a_process_that_fails_or_dies_is_one_line(tmp_path):
 
 @pytest.mark.parametrize(
     "config",
-    ["fec/cls_digits", "cluenet/mask_rcnn_digits", "cluenet/semantic_fpn_digits"],
+    [
+        "fec/cls_digits",
+        "cluenet/mask_rcnn_digits",
+        "cluenet/semantic_fpn_digits",
+        "clusterformer/panoptic_digits",
+    ],
 )
 def test_a_training_step_of_a_whole_model(config):
     found = measure(side(config, what="model", mode="train", shape=[64, 96]))
     assert min(found["images_per_second"]) > 0
     assert found["peak_memory_mib"] > 5  # the gradients alone
+
+
+def test_a_training_step_of_a_backbone_that_hands_out_memberships():
+    found = measure(side("cluenet/native_digits", mode="train", shape=[64, 96]))
+    assert min(found["images_per_second"]) > 0
 
 
 @pytest.mark.skipif(

@@ -102,16 +102,6 @@ def test_faults_of_coco_annotations_are_found(folder):
     assert "annotation 5: category 5" in printed
 
 
-def test_a_model_with_other_classes_is_a_fault(folder):
-    config = dense_data.detector_config(folder)
-    edit_coco(folder, lambda content: content["categories"][1].update(name="box"))
-    option = ("--cfg-options", "model.roi_head.bbox_head.num_classes=3")
-    status, printed, _ = check(config, "--split", "val", *option)
-    assert status == 1
-    assert "class of the config is not in the annotations (1)\n    rectangle" in printed
-    assert "num_classes is 3, and the dataset has 2 classes" in printed
-
-
 def test_evaluators_read_the_annotations_of_their_data_set(folder):
     config = dense_data.detector_config(folder)
     other = folder / "other.json"
@@ -129,20 +119,10 @@ def test_evaluators_read_the_annotations_of_their_data_set(folder):
     assert check(config, "--cfg-options", same)[0] == 0
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ('{"images": [', "coco.json is not JSON: Expecting value: line 1 column 13"),
-        ('{"images": []}', "coco.json has no list 'annotations'"),
-        ('{"images": [{"id": 1}]}', "one of 'images' lacks file_name, height, id"),
-        (None, "coco.json does not exist. docs/data.md describes the layouts"),
-    ],
-)
-def test_broken_annotations_are_one_line(folder, content, message):
-    path = folder / "coco.json"
-    path.unlink() if content is None else path.write_text(content)
+def test_annotations_that_are_missing_are_one_line(folder):
+    (folder / "coco.json").unlink()
     line, printed, _ = check(dense_data.detector_config(folder))
-    assert message in line
+    assert "coco.json does not exist. docs/data.md describes the layouts" in line
     assert line.startswith("error: cannot read train: ")
     assert "\n" not in line
     assert "Traceback" not in printed
@@ -282,9 +262,27 @@ def test_what_counts_classes_counts_those_of_the_data(folder):
             "test_evaluator.topk has 3, and there are 2 classes"
         ],
     }
+    wrapped = folder / "wrapped.py"
+    wrapped.write_text(
+        f"_base_ = '{config}'\nval_evaluator = dict(_delete_=True, type='Evaluator', "
+        "metrics=[dict(type='Accuracy', topk=(1, 3))])\n"
+    )
+    faults = check(wrapped, "--split", "val")[2][0]["faults"]
+    assert faults == {
+        "a metric needs more classes": [
+            "val_evaluator.0.topk has 3, and there are 2 classes"
+        ]
+    }
     # Without augmentations that mix labels nothing reads it.
     command = (config, "--split", "val", "--cfg-options", options[-1])
     assert check(*command)[0] == 0
+
+
+def test_images_in_memory_are_no_files_to_check():
+    words = ("check_dataset.py", "cluenet/cls_cifar100_memory", "--split", "val")
+    line, printed = dense_data.run_tool(*words)
+    assert line.startswith("error: cannot check val: TensorImages is no dataset of")
+    assert "Traceback" not in printed
 
 
 def test_data_sets_of_pure_python_configs_are_checked(folder):

@@ -90,6 +90,13 @@ def test_a_config_that_cannot_be_counted_says_why():
             open_config(name)
 
 
+def test_an_image_that_the_model_cannot_take_is_one_line(tmp_path):
+    words = ("mmpretrain::lenet/lenet5_mnist.py", "--shape", 32, 32)
+    output = toy.run(tmp_path, "analysis/get_flops.py", *words, status=1)
+    assert "error: cannot count mmpretrain::lenet/lenet5_mnist.py on an image" in output
+    assert "Traceback" not in output
+
+
 def test_the_tool_writes_the_totals(tmp_path):
     words = ("cluenet/cls_digits", "--shape", 64, 96, "--json", "out/models.json")
     output = toy.run(tmp_path, "analysis/get_flops.py", *words)

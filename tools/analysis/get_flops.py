@@ -13,6 +13,7 @@ from dataclasses import asdict
 
 from cluenet_mm.cli import fail, output_file, side
 from cluenet_mm.config import image_shape
+from cluenet_mm.errors import one_line
 from cluenet_mm.files import write_text
 from cluenet_mm.flops import Part, count_config, open_config, total
 from cluenet_mm.guard import run_tool
@@ -65,6 +66,8 @@ def main() -> None:
             models.append({**entry, "parts": [asdict(part) for part in parts[:-1]]})
     except (FileNotFoundError, ValueError) as error:
         fail(error)
+    except (AssertionError, RuntimeError) as error:
+        fail(f"cannot count {config} on an image of 3 x {shape}: {one_line(error)}")
     if args.json:
         write_text(args.json, json.dumps({"models": models}, indent=1) + "\n")
 

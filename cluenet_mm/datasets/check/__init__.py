@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
-from mmengine.registry import TRANSFORMS, init_default_scope
+from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 
-from ...config import type_name
+from ...config import resolve_type, type_name
 from ...tasks import TASKS, task_of
 from .common import (
     DatasetError,
@@ -56,6 +56,13 @@ def check(
     """
     task = task_of(cfg)
     init_default_scope(task.library)
+    with DATASETS.switch_scope_and_registry(None) as registry:
+        kind = resolve_type(settings, registry)
+    if kind and not issubclass(kind, BaseDataset):
+        raise DatasetError(
+            f"cannot check {name}: {kind.__name__} is no dataset of MMEngine's kind, "
+            "which lists its samples"
+        )
     report = Report(name, type_name(settings))
     dataset = task.load("check")(cfg, unfiltered(settings), report, options)
     return report, dataset

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from .common import DatasetError, Report
+from .common import MAX_PIXELS, DatasetError, Report
 from .shapes import box_fault, is_number, mask_fault
 
 __all__ = [
@@ -19,8 +19,6 @@ __all__ = [
     "read_json",
 ]
 
-# OpenCV decodes no larger image.
-MAX_PIXELS = 2**30
 _SHOWN_NAMES = 20
 
 

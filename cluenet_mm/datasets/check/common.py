@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -22,6 +23,8 @@ from ..digits_scenes import prepare_scenes
 from ..scenes_dataset import ScenesDataset
 
 _EXIF_ORIENTATION = 0x0112
+# OpenCV decodes no larger image.
+MAX_PIXELS = 2**30
 
 Progress = Callable[[Iterable, int], Iterable]
 
@@ -136,12 +139,10 @@ def evaluators(cfg: Config, settings: Mapping) -> Iterator[tuple[str, Mapping]]:
             continue
         if list(map(unfiltered, data_sets(cfg, split))) != [settings]:
             continue
-        found = cfg.get(f"{split}_evaluator") or ()
-        if isinstance(found, Mapping):
-            yield f"{split}_evaluator", found
-        else:
-            for number, metric in enumerate(found):
-                yield f"{split}_evaluator.{number}", metric
+        found = cfg.get(f"{split}_evaluator")
+        alone = isinstance(found, Mapping) and "metrics" not in found
+        for number, metric in enumerate(metrics_of(cfg, split)):
+            yield f"{split}_evaluator" + ("" if alone else f".{number}"), metric
 
 
 def build(settings: Mapping, name: str) -> BaseDataset:
@@ -203,10 +204,16 @@ def check_num_classes(cfg: Config, report: Report, classes: Iterable) -> None:
             )
 
 
+def open_image(path: str | Path) -> Image.Image:
+    """Open an image file as large as trainings can read, which Pillow would refuse."""
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    return Image.open(path)
+
+
 def image_fault(path: str, decode: bool) -> tuple[str, tuple[int, int] | None]:
     """What is wrong with an image file, and its width and height as it is displayed."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             size = image.size
             # Looking for a PNG's orientation would decode it.
             turned = image.format != "PNG" and image.getexif().get(_EXIF_ORIENTATION, 1)

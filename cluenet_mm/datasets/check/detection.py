@@ -120,6 +120,10 @@ def _judge(cfg: Config, dataset: BaseDataset, report: Report) -> tuple[list, lis
         for category in categories:
             if "isthing" not in category:
                 report.fault("category lacks isthing", category["name"])
+        used = (category for category in categories if category["name"] in classes)
+        things = [bool(category.get("isthing")) for category in used]
+        if things != sorted(things, reverse=True):
+            report.fault("stuff comes before things", report.source)
         segments = judge_segments(annotations, images, names, classes, report)
     else:
         masks = _reads_masks(cfg, report.name)

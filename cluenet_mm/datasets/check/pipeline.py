@@ -38,7 +38,7 @@ def note_pipeline(
     batch = cfg[f"{split}_dataloader"].get("batch_size") or 1
     if sizes:
         _note_padding(report, steps, sizes, batch)
-        _note_crop(report, steps, sizes)
+        _note_crop(cfg, report, steps, sizes)
     if split == "train":
         _note_learning_rate(cfg, report, batch)
         if len(named_parts(cfg, split)) == 1:
@@ -68,7 +68,7 @@ def _note_padding(
 
 
 def _note_crop(
-    report: Report, steps: list[Mapping], sizes: list[tuple[int, int]]
+    cfg: Config, report: Report, steps: list[Mapping], sizes: list[tuple[int, int]]
 ) -> None:
     for step in steps:
         if type_name(step) == "RandomCrop":
@@ -81,7 +81,8 @@ def _note_crop(
     size = (size, size) if isinstance(size, int) else tuple(size or ())
     if len(size) != 2 or str(step.get("crop_type", "absolute")) != "absolute":
         return
-    height, width = size
+    # mmdet's has the width first.
+    height, width = size[::-1] if cfg.get("default_scope") == "mmdet" else size
     shares = [min(width, w) * min(height, h) / (w * h) for w, h in sizes]
     share = median(shares)
     if share <= _SMALL_SHARE:

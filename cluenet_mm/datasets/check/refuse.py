@@ -58,6 +58,7 @@ REFUSED = {
     "mask has another size": _MASK,
     "RLE has no counts": _MASK,
     "RLE counts are broken": _MASK,
+    "stuff comes before things": "Sort the categories: labels count the things first",
     "RLE has another length than its image": _MASK,
     # folders
     "folder does not exist": "Set data_root and data_prefix (docs/data.md)",

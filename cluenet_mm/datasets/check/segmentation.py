@@ -9,7 +9,6 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.fileio import list_dir_or_file
 from mmengine.registry import TRANSFORMS
-from PIL import Image
 
 from ...config import preprocessor_of, type_name
 from .common import (
@@ -21,6 +20,7 @@ from .common import (
     data_sets,
     evaluators,
     image_fault,
+    open_image,
     open_lazily,
     over,
     pipeline_of,
@@ -67,13 +67,17 @@ def check_segmentation(
         if size and size != map_size:
             sizes = "{} x {}, not {} x {}".format(*map_size, *size)
             faults.append(("label map has another size", f"{path}: {sizes}"))
-        with Image.open(path) as image:
+        with open_image(path) as image:
             if image.mode not in _ONE_CHANNEL:
                 faults.append(("label map has several channels", path))
                 return faults, None
+            # mmseg reads 8 bits, and takes the lowest of more.
+            if image.mode.startswith("I") and (most := image.getextrema()[1]) > 255:
+                faults.append(("label out of range", f"{path}: {most}"))
         labels = load(dict(sample, seg_fields=[]))["gt_seg_map"]
         return faults, np.bincount(labels.ravel(), minlength=256)
 
+    labels = np.arange(256)
     total, unlabeled = np.zeros(256, np.int64), 0
     for sample, (faults, pixels) in over(samples, look, options):
         for kind, where in faults:
@@ -97,7 +101,7 @@ def check_segmentation(
         "images": len(samples),
         "images without a labeled pixel": unlabeled,
         "classes": len(classes),
-        f"pixels to ignore (label {ignored})": int(total[ignored]),
+        f"pixels to ignore (label {ignored})": int(total[labels == ignored].sum()),
     }
     report.count_classes(classes, dict(enumerate(total.tolist())))
     check_num_classes(cfg, report, classes)
@@ -148,7 +152,7 @@ def judge_maps(cfg: Config, settings: Mapping, report: Report) -> None:
 def _judge_headers(paths: list[Path], report: Report) -> None:
     for path in paths[:: max(len(paths) // _HEADERS, 1)]:
         try:
-            with Image.open(path) as image:
+            with open_image(path) as image:
                 if image.mode not in _ONE_CHANNEL:
                     report.fault("label map has several channels", path)
         except Exception:  # decoders raise what they like

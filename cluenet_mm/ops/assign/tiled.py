@@ -85,25 +85,14 @@ def _row_max(table: Tensor) -> tuple[Tensor, Tensor]:
     return score, winners.argmax(dim=-1).view_as(block) + block * BLOCK
 
 
-def _later(
-    best: Tensor, index: Tensor, score: Tensor, column: Tensor, first: int
-) -> tuple[Tensor, Tensor]:
-    """Take what is better in the columns from ``first`` on."""
-    # `>` keeps the earlier of two equal scores. NaN is the largest, as in torch.max,
-    # and the first one stays.
-    better = (score > best) | (score.isnan() & ~best.isnan())
-    return torch.where(better, score, best), torch.where(better, column + first, index)
-
-
 def _best_by_columns(
     points: Tensor, centers: Tensor, columns: int
 ) -> tuple[Tensor, Tensor]:
     """Maximum over centers taken ``columns`` at a time; the first one wins."""
-    parts = centers.split(columns)
-    best, index = _best(points, parts[0])
-    for i, part in enumerate(parts[1:], start=1):
-        best, index = _later(best, index, *_best(points, part), i * columns)
-    return best, index
+    parts = [_best(points, part) for part in centers.split(columns)]
+    scores, indices = map(torch.stack, zip(*parts, strict=True))  # (parts, N)
+    score, part = scores.max(dim=0)  # NaN is the largest; the first of equal ones
+    return score, indices.gather(0, part[None])[0] + part * columns
 
 
 def _cat(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
