@@ -12,7 +12,11 @@ from pathlib import Path
 
 import dense_data
 import pytest
+import torch
 from mmengine.config import Config
+
+from cluenet_mm.config import read_config
+from cluenet_mm.inference import build_model
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -166,6 +170,15 @@ def test_the_example_of_label_maps_trains(shapes):
     steps = [json.loads(line) for line in log.read_text().splitlines()]
     assert steps[0]["loss"] > 0
     assert "mIoU" in steps[-1]
+
+
+def test_the_example_of_native_segmentation_is_a_segmentor(tmp_path):
+    page = (ROOT / "docs/native_segmentation.md").read_text()
+    (code,) = re.findall(r"^```python\n(_base_ = .*?)^```", page, re.M | re.S)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "native.py").write_text(code)
+    model = build_model(read_config(str(tmp_path / "native.py"))).eval()
+    assert model(torch.randn(1, 3, 64, 96)).shape[:2] == (1, 2)
 
 
 # ---- what the pages quote -----------------------------------------------------------
