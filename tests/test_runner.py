@@ -1,5 +1,6 @@
 """From a config to a runner."""
 
+import dense_data
 import pytest
 import toy
 from mmengine.config import Config
@@ -64,6 +65,16 @@ def test_a_config_made_in_python_has_no_file_to_name(tmp_path):
         building(cfg),
     ):
         build_runner(cfg, "train", "val").train()
+
+
+def test_parts_may_be_none_and_a_work_dir_a_number(tmp_path, monkeypatch):
+    config = toy.write_config(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    options = ("work_dir=2024", "default_hooks=None", "auto_scale_lr=None")
+    words = ("train.py", config, "--cfg-options", *options, "train_cfg.max_epochs=1")
+    status, printed = dense_data.run_tool(*words)
+    assert status == 0, printed
+    assert (tmp_path / "2024").is_dir()
 
 
 def test_broken_annotations_are_named_with_the_tool_that_says_more(tmp_path):

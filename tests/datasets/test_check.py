@@ -29,6 +29,7 @@ from cluenet_mm.datasets.check import (
     refuse,
     refuse_unusable,
 )
+from cluenet_mm.datasets.check.common import image_fault
 from cluenet_mm.datasets.check.shapes import rle_lengths
 
 HEIGHT, WIDTH = 8, 10
@@ -560,6 +561,12 @@ def test_a_schedule_that_does_not_fit_is_noted(tmp_path):
 class Labeled(list):
     def get_data_info(self, index: int) -> dict:
         return self[index]
+
+
+def test_an_image_that_pillow_would_refuse_is_sound(tmp_path):
+    Image.new("1", (13_500, 13_500)).save(tmp_path / "large.png")
+    found = image_fault(str(tmp_path / "large.png"), decode=False)
+    assert found == ("", (13_500, 13_500))
 
 
 def test_samples_are_chosen_from_all_classes():

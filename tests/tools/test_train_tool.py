@@ -211,6 +211,10 @@ def test_amp_and_scaled_learning_rate_on_a_cpu(tmp_path):
     [
         (("train.py", "nowhere.py"), "cannot read config nowhere.py"),
         (("train.py", "{config}", "--resume", "gone.pth"), "gone.pth does not exist"),
+        (
+            ("train.py", "{config}", "--resume", "cluenet_mm://cluenet_micro_cifar100"),
+            "cluenet_mm://cluenet_micro_cifar100 holds weights without the state",
+        ),
         (("train.py", "{config}", "--cfg-options", "seed"), "expected KEY=VALUE"),
         (("train.py", "{config}", "--cfg-options", "a=[[1]"), "Imbalanced brackets"),
         (("train.py", "{config}", "--launcher", "pytorch"), "dist_train.sh"),
