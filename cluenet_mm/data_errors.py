@@ -1,6 +1,6 @@
 """Files of a dataset that cannot be read, told in one line."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from .errors import one_line
 
-__all__ = ["DataError", "name_files"]
+__all__ = ["DataError", "name_files", "unwrapped"]
 
 # The files of a sample, as MMEngine's libraries call them.
 _FILES = ("img_path", "seg_map_path")
@@ -47,14 +47,20 @@ class _Named:
         return getattr(self.pipeline, name)
 
 
+def unwrapped(dataset: Dataset) -> Iterator[Dataset]:
+    """The dataset and those inside of it, where it wraps others."""
+    yield dataset
+    for inner in [*getattr(dataset, "datasets", []), getattr(dataset, "dataset", None)]:
+        if isinstance(inner, Dataset):
+            yield from unwrapped(inner)
+
+
 def name_files(dataset: Dataset) -> None:
     """Let a dataset raise a :class:`DataError` for images that it cannot read.
 
     Args:
         dataset: Any; those inside of wrappers are found.
     """
-    for inner in [*getattr(dataset, "datasets", []), getattr(dataset, "dataset", None)]:
-        if isinstance(inner, Dataset):
-            name_files(inner)
-    if callable(getattr(dataset, "pipeline", None)):
-        dataset.pipeline = _Named(dataset.pipeline)
+    for part in unwrapped(dataset):
+        if callable(getattr(part, "pipeline", None)):
+            part.pipeline = _Named(part.pipeline)

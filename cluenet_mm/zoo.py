@@ -13,7 +13,7 @@ from mmengine.registry import TRANSFORMS, DefaultScope
 from torch import Tensor, nn
 
 from .checkpoint import dataset_meta, load_checkpoint, load_weights
-from .config import inner_datasets, read_config, type_name
+from .config import read_config, tested_dataset, type_name
 from .inference.images import read_image
 from .inference.model import build_model
 from .interpret import class_probabilities, find_backbone, to_input, trace
@@ -63,9 +63,8 @@ class LoadedModel:
         """
         if not isinstance(image, np.ndarray):
             image = read_image(image)
-        dataset = (self.config.get("test_dataloader") or {}).get("dataset") or {}
-        steps = [s for s in dataset.get("pipeline", []) if type_name(s) in _SIZING]
-        steps = steps or _small_steps()
+        pipeline = tested_dataset(self.config).get("pipeline", [])
+        steps = [s for s in pipeline if type_name(s) in _SIZING] or _small_steps()
         found = {"img": image, "img_shape": image.shape[:2]}
         with DefaultScope.overwrite_default_scope(self.config.get("default_scope")):
             for step in steps:
@@ -153,7 +152,7 @@ def published_model(
         The config, whose test pipeline resizes and crops, and the checkpoint's address.
     """
     cfg = read_config(published()[name].config, cfg_options)
-    dataset = inner_datasets(cfg.test_dataloader.dataset)[0]
+    dataset = tested_dataset(cfg)
     if not any(type_name(step) in _SIZING for step in dataset.pipeline):
         place = len(dataset.pipeline) - 1  # before the packing
         dataset.pipeline[place:place] = _small_steps()

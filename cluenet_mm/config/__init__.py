@@ -8,6 +8,7 @@ from .parts import (
     num_classes,
     preprocessor_of,
     resolve_type,
+    tested_dataset,
     type_name,
     with_type_name,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "preprocessor_of",
     "read_config",
     "resolve_type",
+    "tested_dataset",
     "type_name",
     "with_type_name",
 ]

@@ -18,6 +18,7 @@ __all__ = [
     "num_classes",
     "preprocessor_of",
     "resolve_type",
+    "tested_dataset",
     "type_name",
     "with_type_name",
 ]
@@ -86,6 +87,11 @@ def inner_datasets(dataset: Mapping) -> list[Mapping]:
     return [dataset]
 
 
+def tested_dataset(cfg: Mapping) -> Mapping:
+    """Settings of the first dataset that a config tests with; empty without one."""
+    return inner_datasets((cfg.get("test_dataloader") or {}).get("dataset") or {})[0]
+
+
 def metrics_of(cfg: Mapping, split: str = "test") -> list[Mapping]:
     """Settings of the metrics of a split, no copies."""
     evaluator = cfg.get(f"{split}_evaluator") or []
@@ -106,8 +112,7 @@ def image_shape(cfg: Config) -> tuple[int, int]:
     Read off the last resizing step of its test pipeline; 32 x 32 where there is none,
     as for CIFAR and the digits.
     """
-    dataset = inner_datasets((cfg.get("test_dataloader") or {}).get("dataset") or {})[0]
-    for step in reversed(dataset.get("pipeline", [])):
+    for step in reversed(tested_dataset(cfg).get("pipeline", [])):
         size = step.get("crop_size", step.get("scale"))
         if type_name(step) in ("CenterCrop", "Resize") and size:
             # MMCV writes sizes as (width, height).

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from ..checkpoint import dataset_meta, load_checkpoint, load_weights
-from ..config import image_shape, inner_datasets, type_name
+from ..config import image_shape, tested_dataset, type_name
 from ..files import atomic_write, check_writable
 from ..inference.model import build_model
 from ..tasks import task_of
@@ -260,8 +260,7 @@ def _preprocessing(cfg: Config, model: nn.Module) -> dict[str, str]:
         value = getattr(preprocessor, name, None)
         value = torch.full((3,), neutral) if value is None else value.detach()
         found[name] = json.dumps(value.flatten().tolist())
-    dataset = inner_datasets((cfg.get("test_dataloader") or {}).get("dataset") or {})[0]
-    steps = [type_name(step) for step in dataset.get("pipeline", [])]
+    steps = [type_name(step) for step in tested_dataset(cfg).get("pipeline", [])]
     turned = any(
         getattr(preprocessor, name, False)
         for name in ("to_rgb", "_channel_conversion", "channel_conversion")

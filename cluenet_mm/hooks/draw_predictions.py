@@ -1,6 +1,6 @@
 """Pictures of what a test predicts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +9,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from mmengine.visualization import Visualizer
-from torch.utils.data import Dataset
 
+from ..data_errors import unwrapped
 from ..files import path_inside
 from ..inference.draw import build_visualizer, draw_sample
 from ..inference.images import read_image
@@ -46,7 +46,12 @@ class DrawPredictionsHook(Hook):
         """Build the visualizer for the classes of the dataset."""
         dataset = runner.test_dataloader.dataset
         self._visualizer = build_visualizer(runner.cfg, dataset.metainfo)
-        self._folders = [*_folders(dataset)]
+        self._folders = [
+            folder
+            for part in unwrapped(dataset)
+            for folder in (getattr(part, "data_prefix", None) or {}).values()
+            if isinstance(folder, str)
+        ]
         self._drawn = set()
 
     def after_test_iter(
@@ -80,16 +85,6 @@ class DrawPredictionsHook(Hook):
             if folder and Path(path).is_relative_to(folder):
                 return Path(path).relative_to(folder)
         return Path(Path(path).name)
-
-
-def _folders(dataset: Dataset) -> Iterator[str]:
-    """Folders of a dataset, and of those inside of wrappers."""
-    for folder in (getattr(dataset, "data_prefix", None) or {}).values():
-        if isinstance(folder, str):
-            yield folder
-    for inner in [*getattr(dataset, "datasets", []), getattr(dataset, "dataset", None)]:
-        if inner is not None:
-            yield from _folders(inner)
 
 
 def _input_image(model: torch.nn.Module, inputs: Sequence, position: int) -> np.ndarray:

@@ -209,7 +209,7 @@ def stage_input(
         blank: Of the blank image: a value, or ``(3,)`` one a channel.
 
     Raises:
-        IndexError: There is no such stage.
+        IndexError: The stage does not exist.
         ValueError: The model is no such classifier, or its head sees stages in front of
             this one.
 

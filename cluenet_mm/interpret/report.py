@@ -170,7 +170,7 @@ def rank_clusters(
             :func:`.stage_input`), which is many times faster in late stages.
 
     Raises:
-        IndexError: There is no such layer.
+        IndexError: The layer does not exist.
         ValueError: ``blanked`` is neither, or :func:`.stage_input` cannot help.
     """
     if blanked not in BLANKED:

@@ -245,7 +245,7 @@ def test_classes_may_leave_out_categories(tmp_path):
     ("text", "message"),
     [
         (None, "train.json does not exist"),
-        ("{", "train.json is not JSON"),
+        ('{"images": [', "train.json is not JSON: Expecting value: line 1 column 13"),
         ("[]", "has no list 'images'"),
         ('{"images": [], "categories": []}', "has no list 'annotations'"),
         ('{"images": [3]}', "one of 'images' is 3"),

@@ -38,7 +38,7 @@ def digest(root):
 
 
 def prepare_few_scenes(root):
-    """Only in a process of its own."""
+    """Run this in a separate process: it changes a constant."""
     NUM_SCENES.update(train=40, val=10)
     prepare_scenes(root)
 
@@ -57,6 +57,12 @@ def test_processes_at_once_make_the_same_scenes(root, tmp_path):
     assert len(pictures) == 3 * 50
     for path in pictures:
         assert path.read_bytes() == (root / path.relative_to(target)).read_bytes()
+    for path in target.glob("annotations/*.json"):
+        few = json.loads(path.read_text())
+        every = json.loads((root / path.relative_to(target)).read_text())
+        for key in ("images", "annotations"):
+            assert few[key] == every[key][: len(few[key])]
+        assert few["categories"] == every["categories"]
     assert list(target.parent.iterdir()) == [target]  # no scratch folder stays
 
 
@@ -158,6 +164,10 @@ def test_data_sets_read_the_same_scenes(root):
 def test_a_lazy_data_set_writes_nothing(kind, tmp_path):
     dataset = kind("val", str(tmp_path / "scenes"), lazy_init=True)
     assert set(DIGITS) <= set(dataset.metainfo["classes"])
+    if kind is DigitsPanoptic:
+        assert dataset.metainfo["stuff_classes"] == ("background",)
+    else:
+        assert dataset.metainfo["classes"][-1] == "9"
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match="'test'"):
         kind("test", str(tmp_path / "scenes"))

@@ -59,6 +59,8 @@ def test_regions_are_predicted_in_batches_that_classes_share():
 
     both = importances(counting, IMAGE, MASKS, [0, 1], batch_size=4)
     assert sizes == [4, 4, 1]
+    importances(counting, IMAGE, MASKS, [0, 1])
+    assert sizes[3:] == [9]
     for label, found in enumerate(both):
         expected = importance(predict, IMAGE, MASKS, label)
         assert found.full == expected.full

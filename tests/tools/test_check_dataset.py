@@ -281,7 +281,7 @@ def test_what_counts_classes_counts_those_of_the_data(folder):
 def test_images_in_memory_are_no_files_to_check():
     words = ("check_dataset.py", "cluenet/cls_cifar100_memory", "--split", "val")
     line, printed = dense_data.run_tool(*words)
-    assert line.startswith("error: cannot check val: TensorImages is no dataset of")
+    assert line.startswith("error: cannot check val: TensorImages does not list")
     assert "Traceback" not in printed
 
 

@@ -413,7 +413,7 @@ def test_two_networks_light_the_clusters_of_one_pixel(two, classifier, visit):
     page.keyboard.press("ArrowLeft")
     frame(page)
     assert readout(page)[0] == 2  # walks with the other
-    page.keyboard.press("+")  # there are no segments
+    page.keyboard.press("+")  # this report has no segments
     frame(page)
     assert readout(page)[0] == 2
     assert page.evaluate("document.documentElement.scrollWidth") <= 1440

@@ -1,11 +1,13 @@
 """The scripts that draw clusters and measure them."""
 
 import json
+from pathlib import Path
 
 import cv2
 import dense_data
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 from PIL import Image
 
@@ -141,6 +143,7 @@ def test_clusters_are_drawn_in_many_ways(checkpoint, tmp_path):
     assert pictures[2].shape[1] == pytest.approx(6 * 2.2 * 110, abs=2)
     assert pictures[2].shape[0] > 1.9 * pictures[0].shape[0]
     assert (pictures[0] != pictures[1]).any()
+    assert all(len(np.unique(p.reshape(-1, 3), axis=0)) > 100 for p in pictures)
 
 
 def test_validation_images_are_spread_over_the_classes(checkpoint, tmp_path):
@@ -161,13 +164,27 @@ def test_no_image_is_replaced_by_its_clusters(checkpoint, tmp_path):
     assert (tmp_path / "a.png").read_bytes() == before
 
 
-@pytest.mark.parametrize(("images", "weights"), [("none.jpg", ""), ("val", "none.pth")])
-def test_what_cannot_be_drawn_is_one_line(checkpoint, tmp_path, images, weights):
-    words = ("fec/cls_digits", weights or checkpoint, "--out-dir", tmp_path / "out")
+@pytest.mark.parametrize(
+    ("images", "weights", "message"),
+    [
+        ("none.jpg", "", "none.jpg does not exist"),
+        ("cut.png", "", "cut.png: it is damaged or not an image"),
+        ("val", "none.pth", "none.pth does not exist"),
+        ("val", "wrong.pth", "backbone.foo"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line(
+    checkpoint, tmp_path, monkeypatch, images, weights, message
+):
+    monkeypatch.chdir(tmp_path)
+    Path("cut.png").write_bytes(b"\x89PNG")
+    torch.save({"state_dict": {"backbone.foo": torch.zeros(2)}}, "wrong.pth")
+    words = ("fec/cls_digits", weights or checkpoint, "--out-dir", "out")
     status, printed = dense_data.run_tool("visualize/clusters.py", images, *words)
-    assert f"{weights or images} does not exist" in status
+    assert message in (status if isinstance(status, str) else printed)
+    assert status not in (0, None)
     assert "Traceback" not in printed
-    assert not (tmp_path / "out").exists()
+    assert not Path("out").exists()
 
 
 def test_a_damaged_image_does_not_end_a_folder(checkpoint, tmp_path):

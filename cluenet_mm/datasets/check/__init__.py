@@ -60,8 +60,8 @@ def check(
         kind = resolve_type(settings, registry)
     if kind and not issubclass(kind, BaseDataset):
         raise DatasetError(
-            f"cannot check {name}: {kind.__name__} is no dataset of MMEngine's kind, "
-            "which lists its samples"
+            f"cannot check {name}: {kind.__name__} does not list its samples as "
+            "MMEngine's datasets do"
         )
     report = Report(name, type_name(settings))
     dataset = task.load("check")(cfg, unfiltered(settings), report, options)

@@ -77,7 +77,6 @@ def check_segmentation(
         labels = load(dict(sample, seg_fields=[]))["gt_seg_map"]
         return faults, np.bincount(labels.ravel(), minlength=256)
 
-    labels = np.arange(256)
     total, unlabeled = np.zeros(256, np.int64), 0
     for sample, (faults, pixels) in over(samples, look, options):
         for kind, where in faults:
@@ -101,7 +100,9 @@ def check_segmentation(
         "images": len(samples),
         "images without a labeled pixel": unlabeled,
         "classes": len(classes),
-        f"pixels to ignore (label {ignored})": int(total[labels == ignored].sum()),
+        f"pixels to ignore (label {ignored})": int(total[ignored])
+        if 0 <= ignored < len(total)
+        else 0,
     }
     report.count_classes(classes, dict(enumerate(total.tolist())))
     check_num_classes(cfg, report, classes)
